@@ -1,0 +1,1 @@
+"""Pretraining: masked language modelling and next-segment prediction."""
