@@ -1,0 +1,308 @@
+"""From text to spans: the one inference path, whatever computes the probabilities.
+
+text -> tokens with character offsets -> overlapping chunks -> `predict` -> one row of label
+probabilities per token -> spans -> merged with the pattern detectors -> kinds set by the filters.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pii.chunks import ChunkConfig, chunk_starts, iter_stitched
+from pii.filters import classify
+from pii.labels import LABELS, TAGS, check_labels, tag_columns
+from pii.patterns import find_patterns
+from pii.spans import Span, resolve_overlaps
+from starencoder.errors import CheckpointError, ConfigError
+from starencoder.tokenizer import CodeTokenizer, load_tokenizer
+
+Probs = npt.NDArray[np.float32]
+
+Predict = Callable[[Sequence[Sequence[int]]], list[Probs]]
+"""Chunks of token ids (cls and sep included, lengths differ) to label probabilities.
+
+One array `(chunk_len, num_tags)` per chunk; rows sum to 1; columns in the order of the
+checkpoint's own `id2label`.
+"""
+
+OPERATING_POINTS = ("balanced", "thorough")
+EMBEDDED_MODEL = Path(__file__).parent / "models" / "tiny"
+
+_CHUNKS_PER_CALL = 64
+
+_SEGMENT_CHARS = 1 << 18
+"""Longest piece of text tokenised at once; it bounds the tokenizer's memory on 50 MB lines."""
+
+_JOIN_SCORE = 0.3
+"""A token belongs to a span from this probability on; the span as a whole meets the threshold."""
+
+_WORD = re.compile(r"\w")
+_STRIP = {
+    # A password may begin and end with any printable character but the quotes around it.
+    "PASSWORD": " \t\r\n\f\v\"'`",
+    "KEY": " \t\r\n\f\v\"'`,;:()<>[]{}",
+}
+_STRIP_OTHER = " \t\r\n\f\v\"'`,;:()<>[]{}.!?*#|\\@&$%^~="
+
+
+@dataclass(frozen=True, slots=True)
+class Tagger:
+    """A token classifier ready to run: tokenizer, probabilities, and how to read them."""
+
+    tokenizer: CodeTokenizer
+    predict: Predict
+    columns: tuple[int | None, ...]
+    """For each column of the probabilities, its index in `pii.labels.TAGS`, or None."""
+    chunks: ChunkConfig
+    operating_points: Mapping[str, Mapping[str, float]]
+    """Span score from which a label is reported, by operating point."""
+
+
+def tokenize_document(
+    text: str, tokenizer: CodeTokenizer
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Token ids `(n,)` and their character offsets `(n, 2)` for a text of any length."""
+    ids, offsets = [], []
+    for start, end in pairwise(_segment_bounds(text)):
+        encoded = tokenizer.encode(text[start:end])
+        ids.append(np.asarray(encoded.ids, np.int32))
+        offsets.append(np.asarray(encoded.offsets, np.int32).reshape(-1, 2) + start)
+    if not ids:
+        return np.zeros(0, np.int32), np.zeros((0, 2), np.int32)
+    return np.concatenate(ids), np.concatenate(offsets)
+
+
+def _segment_bounds(text: str) -> Iterator[int]:
+    """Where a text is cut for tokenising: after a line end if there is one, else anywhere."""
+    start = 0
+    yield start
+    while start < len(text):
+        end = start + _SEGMENT_CHARS
+        if end < len(text):
+            end = max(text.rfind("\n", start, end) + 1, 0) or end
+        start = min(end, len(text))
+        yield start
+
+
+def label_probabilities(
+    ids: npt.NDArray[np.int32], tagger: Tagger
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Stitched tag probabilities, blocks of `(n, len(TAGS))` in token order."""
+    starts = chunk_starts(len(ids), tagger.chunks)
+    cls_id, sep_id = tagger.tokenizer.cls_id, tagger.tokenizer.sep_id
+    known = [index for index, column in enumerate(tagger.columns) if column is not None]
+    target = [column for column in tagger.columns if column is not None]
+
+    def chunk_probs() -> Iterator[Probs]:
+        for first in range(0, len(starts), _CHUNKS_PER_CALL):
+            group = starts[first : first + _CHUNKS_PER_CALL]
+            chunks = [
+                [cls_id, *ids[start : start + tagger.chunks.max_tokens].tolist(), sep_id]
+                for start in group
+            ]
+            for probs in tagger.predict(chunks):
+                ours = np.zeros((len(probs) - 2, len(TAGS)), np.float32)
+                ours[:, target] = probs[1:-1, known]
+                yield ours
+
+    return iter_stitched(chunk_probs(), starts)
+
+
+def decode_spans(
+    text: str, offsets: npt.NDArray[np.int32], probs: Iterator[Probs] | Sequence[Probs]
+) -> list[Span]:
+    """Turn tag probabilities into spans of whole words, with the mean probability as score.
+
+    Args:
+        text: The document.
+        offsets: Per token, its `(start, end)` in the text, shape `(n, 2)`.
+        probs: Blocks of tag probabilities that together have n rows.
+
+    Returns:
+        Spans in order of their start; those of one label do not overlap.
+    """
+    labels, scores, begins = [], [], []
+    for block in probs:
+        # Columns 1, 3, ... are B-, columns 2, 4, ... are I-.
+        by_label = block[:, 1::2] + block[:, 2::2]
+        best = by_label.argmax(axis=1)
+        rows = np.arange(len(block))
+        labels.append(best.astype(np.int8))
+        scores.append(by_label[rows, best])
+        begins.append(block[rows, 1 + 2 * best] > block[rows, 2 + 2 * best])
+    if not labels:
+        return []
+    label, score, begin = np.concatenate(labels), np.concatenate(scores), np.concatenate(begins)
+    inside = np.flatnonzero(score >= _JOIN_SCORE)
+    spans: list[Span] = []
+    first = 0
+    for position in range(1, len(inside) + 1):
+        if position < len(inside):
+            token, previous = inside[position], inside[position - 1]
+            gap = text[offsets[previous, 1] : offsets[token, 0]]
+            if (
+                token == previous + 1
+                and label[token] == label[previous]
+                and not (begin[token] and gap)
+            ):
+                continue
+        tokens = inside[first:position]
+        first = position
+        name = LABELS[label[tokens[0]]]
+        for start, end in _trimmed(text, offsets[tokens[0], 0], offsets[tokens[-1], 1], name):
+            spans.append(
+                Span(start=start, end=end, label=name, score=round(float(score[tokens].mean()), 4))
+            )
+    return spans
+
+
+def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int, int]]:
+    """Widen to whole words, cut at line ends (keys may run over them), trim what surrounds."""
+    start, end = int(start), int(end)
+    while start > 0 and _WORD.match(text, start) and _WORD.match(text, start - 1):
+        start -= 1
+    while end < len(text) and _WORD.match(text, end - 1) and _WORD.match(text, end):
+        end += 1
+    lines = [text[start:end]] if label == "KEY" else text[start:end].splitlines(keepends=True)
+    strip = _STRIP.get(label, _STRIP_OTHER)
+    for line in lines:
+        left = start + len(line) - len(line.lstrip(strip))
+        right = left + len(line.strip(strip))
+        if right > left:
+            yield left, right
+        start += len(line)
+
+
+class Detector:
+    """Finds spans in one text at a time. Build it with `load_detector`."""
+
+    def __init__(
+        self,
+        tagger: Tagger | None,
+        *,
+        thresholds: Mapping[str, float],
+        labels: Sequence[str] = LABELS,
+        disabled: frozenset[str] = frozenset(),
+    ) -> None:
+        """Combine a tagger (None: patterns alone) with the patterns and filters.
+
+        Args:
+            tagger: The token classifier.
+            thresholds: Smallest score of a span that the tagger reports, by label.
+            labels: The labels to report.
+            disabled: Names of pattern rules and filters that are switched off.
+        """
+        self._tagger = tagger
+        self._thresholds = thresholds
+        self._labels = frozenset(check_labels(labels))
+        self._disabled = disabled
+
+    def detect(self, text: str) -> list[Span]:
+        """Find the spans of a text, of every kind, sorted and without overlaps."""
+        spans = [
+            span
+            for span in find_patterns(text)
+            if span.source.removeprefix("pattern:") not in self._disabled
+        ]
+        if self._tagger is not None:
+            ids, offsets = tokenize_document(text, self._tagger.tokenizer)
+            spans += [
+                span
+                for span in decode_spans(text, offsets, label_probabilities(ids, self._tagger))
+                if span.score >= self._thresholds[span.label]
+            ]
+        # Kinds first: a placeholder must not push out what stands beside or around it.
+        kept = resolve_overlaps(spans)
+        return [span for span in classify(text, kept, self._disabled) if span.label in self._labels]
+
+
+def load_detector(
+    model: str = "tiny",
+    *,
+    operating_point: str = "balanced",
+    labels: Sequence[str] = LABELS,
+    min_score: float | None = None,
+    disabled: frozenset[str] = frozenset(),
+    threads: int = 1,
+) -> Detector:
+    """Load a detector.
+
+    Args:
+        model: `tiny` (the embedded model), `none` (patterns alone), or a model directory.
+        operating_point: `balanced` (best F1) or `thorough` (little leaked).
+        labels: The labels to report.
+        min_score: Smallest score reported, in [0, 1]; it replaces the operating point's.
+        disabled: Names of pattern rules and filters that are switched off.
+        threads: Threads of one inference call.
+
+    Raises:
+        ConfigError: An unknown model, label or operating point, or a score outside [0, 1].
+        CheckpointError: A model directory that cannot be loaded.
+        MissingExtraError: The packages that a model needs are not installed.
+    """
+    if operating_point not in OPERATING_POINTS:
+        raise ConfigError(
+            f"unknown operating point {operating_point!r}; known: {', '.join(OPERATING_POINTS)}"
+        )
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise ConfigError(f"the smallest score must be in 0..1, got {min_score}")
+    thresholds: Mapping[str, float] = {}
+    tagger = None
+    if model != "none":
+        from pii.session import load_session
+
+        directory = EMBEDDED_MODEL if model == "tiny" else Path(model)
+        if not directory.is_dir():
+            raise ConfigError(f"unknown model {model!r}; expected tiny, none or a model directory")
+        tagger = load_tagger(directory, load_session(directory, threads=threads))
+        thresholds = tagger.operating_points[operating_point]
+    if min_score is not None:
+        thresholds = dict.fromkeys(LABELS, min_score)
+    return Detector(tagger, thresholds=thresholds, labels=labels, disabled=disabled)
+
+
+def load_tagger(directory: Path, predict: Predict) -> Tagger:
+    """Read a model directory's tokenizer and settings around a `predict` of the same model.
+
+    `config.json` may hold, under `pii`, what a plain Hugging Face checkpoint does not have:
+    `max_tokens` and `stride` of the chunks and the `operating_points`. Without it chunks fill the
+    context (at most 512) with a quarter of overlap and spans are reported from 0.5 on.
+
+    Raises:
+        CheckpointError: `config.json` has no tags or unusable settings.
+    """
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        tags = {int(index): tag for index, tag in config["id2label"].items()}
+        columns = tag_columns(tags)
+        settings = config.get("pii")
+        if settings is None:
+            longest = min(512, int(config["max_position_embeddings"])) - 2
+            chunks = ChunkConfig(max_tokens=longest, stride=longest * 3 // 4)
+            even = dict.fromkeys(LABELS, 0.5)
+            points = dict.fromkeys(OPERATING_POINTS, even)
+        else:
+            chunks = ChunkConfig(max_tokens=settings["max_tokens"], stride=settings["stride"])
+            points = {
+                point: {
+                    label: float(settings["operating_points"][point][label]) for label in LABELS
+                }
+                for point in OPERATING_POINTS
+            }
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: {error.strerror or error}; expected a tagger's config.json"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: not the configuration of a tagger ({type(error).__name__}: {error}); "
+            "expected id2label and, optionally, pii with max_tokens, stride, operating_points"
+        ) from error
+    return Tagger(load_tokenizer(directory), predict, columns, chunks, points)
