@@ -39,7 +39,7 @@ def chunk_starts(num_tokens: int, config: ChunkConfig) -> range:
 def iter_stitched(
     chunk_probs: Iterable[npt.NDArray[np.float32]], starts: Sequence[int]
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Merge per-chunk label probabilities into one row per token, as soon as no chunk can add to it.
+    """Merge per-chunk label probabilities into one row per token, as soon as it is final.
 
     Where chunks overlap, each is weighted by the token's distance to that chunk's nearest edge,
     because a token at an edge was predicted with context on one side only.
