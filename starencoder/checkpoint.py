@@ -1,0 +1,239 @@
+"""Model directories: `config.json` and `model.safetensors` to a model and back.
+
+The layout is that of Hugging Face's BERT: `transformers` loads what is saved here, and what it
+saves is loaded here. Tensors that are missing, unexpected or of another shape are listed in an error.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from starencoder.config import (
+    CONFIG_FILE,
+    TaggerConfig,
+    load_config,
+    load_tagger_config,
+)
+from starencoder.errors import CheckpointError, OutputError
+from starencoder.model import Encoder, PretrainingModel, TokenClassifier
+
+WEIGHTS_FILE = "model.safetensors"
+PICKLE_FILE = "pytorch_model.bin"
+
+_TIED = {
+    # Other writers store these copies; here the second name holds the only one.
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+_POSITION_IDS = "bert.embeddings.position_ids"
+"""A constant 0, 1, 2, ... that transformers before 4.31 stored."""
+
+_LISTED = 8
+"""Tensor names an error message lists before it only counts."""
+
+
+def save_pretraining(
+    model: PretrainingModel, directory: Path, *, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a pretraining checkpoint; `dtype` is that of the stored weights.
+
+    Raises:
+        OutputError: The directory cannot be written.
+    """
+    values = model.config.to_json()
+    _save(model, "BertForPreTraining", values, directory, dtype)
+
+
+def load_pretraining(directory: Path) -> PretrainingModel:
+    """Read a pretraining checkpoint into a float32 model on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or its tensors are not this architecture's.
+    """
+    model = PretrainingModel(load_config(directory))
+    path, tensors = read_weights(directory)
+    _load_into(model, tensors, path)
+    return model.eval()
+
+
+def load_encoder_weights(encoder: Encoder, directory: Path) -> None:
+    """Start an encoder from any checkpoint's `bert.*` tensors; the checkpoint's heads stay behind.
+
+    A pooler is loaded if the encoder has one and left behind otherwise.
+
+    Raises:
+        CheckpointError: As `load_pretraining`, or the checkpoint's config is not the encoder's.
+    """
+    found = load_config(directory)
+    for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"):
+        # Heads do not show in any tensor's shape, so a mismatch would pass unseen.
+        if getattr(found, name) != getattr(encoder.config, name):
+            raise CheckpointError(
+                f"{directory / CONFIG_FILE}: {name} is {getattr(found, name)}, "
+                f"the encoder to start has {getattr(encoder.config, name)}"
+            )
+    path, tensors = read_weights(directory)
+    kept = {name: tensor for name, tensor in tensors.items() if name.startswith("bert.")}
+    if encoder.pooler is None:
+        kept = {name: tensor for name, tensor in kept.items() if "bert.pooler." not in name}
+    _load_into(encoder, kept, path, prefix="bert.")
+
+
+def save_tagger(
+    model: TokenClassifier,
+    directory: Path,
+    *,
+    id2label: Mapping[int, str],
+    pii: Mapping[str, object],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a token classifier; `pii` is stored as is under the key "pii" of config.json.
+
+    Raises:
+        OutputError: The directory cannot be written.
+    """
+    if sorted(id2label) != list(range(model.num_labels)):
+        raise ValueError(f"id2label must number the model's {model.num_labels} outputs from 0")
+    config = TaggerConfig(encoder=model.config, id2label=id2label, pii=pii)
+    _save(model, "BertForTokenClassification", config.to_json(), directory, dtype)
+
+
+def load_tagger(directory: Path) -> tuple[TokenClassifier, TaggerConfig]:
+    """Read a token classifier into a float32 model on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or its tensors are not this architecture's.
+    """
+    config = load_tagger_config(directory)
+    model = TokenClassifier(config.encoder, num_labels=len(config.id2label))
+    path, tensors = read_weights(directory)
+    _load_into(model, tensors, path)
+    return model.eval(), config
+
+
+def read_weights(directory: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The tensors in a directory's `model.safetensors`, as stored, and the file's path.
+
+    Raises:
+        CheckpointError: The file is missing, cannot be read or is damaged.
+    """
+    path = directory / WEIGHTS_FILE
+    if not path.exists():
+        if (directory / PICKLE_FILE).exists():
+            raise CheckpointError(
+                f"{directory}: only {PICKLE_FILE} found, a pickle, which is never loaded here; "
+                f"convert it with: starencoder export convert {directory} OUT"
+            )
+        raise CheckpointError(f"{path}: missing; expected the model's weights there")
+    try:
+        with safe_open(path, "pt") as file:
+            return path, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({path.stat().st_size} bytes; {error}); "
+            f"copy or download it again"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def write_model_directory(
+    directory: Path, values: Mapping[str, object], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write `config.json` and `model.safetensors`, each whole or not at all.
+
+    Raises:
+        OutputError: The directory cannot be written.
+    """
+    weights = directory / WEIGHTS_FILE
+    partial = weights.with_name(weights.name + ".partial")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file(dict(tensors), partial, metadata={"format": "pt"})
+        partial.replace(weights)
+        partial = directory / (CONFIG_FILE + ".partial")
+        partial.write_text(json.dumps(values, indent=2) + os.linesep, encoding="utf-8")
+        partial.replace(directory / CONFIG_FILE)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{directory}: cannot be written ({error})") from error
+
+
+def _save(
+    model: nn.Module,
+    architecture: str,
+    values: Mapping[str, object],
+    directory: Path,
+    dtype: torch.dtype,
+) -> None:
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    stated = {"architectures": [architecture], "dtype": str(dtype).removeprefix("torch."), **values}
+    write_model_directory(directory, stated, tensors)
+
+
+def _load_into(
+    model: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, prefix: str = ""
+) -> None:
+    """Copy `tensors` into `model`, whose own names lack `prefix`; every difference is an error."""
+    found = _without_copies(tensors, path)
+    wanted = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted]
+    misshaped = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    not_float = [
+        f"{name} ({found[name].dtype})"
+        for name in wanted
+        if name in found and not found[name].is_floating_point()
+    ]
+    problems = [
+        f"{kind}: {_shortened(names)}"
+        for kind, names in (
+            ("missing tensors", missing),
+            ("unexpected tensors", unexpected),
+            ("tensors of another shape", misshaped),
+            ("tensors that are not floating-point", not_float),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path}: not the weights that {CONFIG_FILE} describes; {'; '.join(problems)}"
+        )
+    model.load_state_dict({name: found[prefix + name] for name in model.state_dict()})
+
+
+def _without_copies(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Leave out tensors that repeat another one or a constant, after checking that they do."""
+    kept = dict(tensors)
+    for copy, original in _TIED.items():
+        if copy in kept and original in kept:
+            if not torch.equal(kept[copy], kept[original]):
+                raise CheckpointError(
+                    f"{path}: {copy} differs from {original}; "
+                    f"only models that tie the two are supported"
+                )
+            del kept[copy]
+    positions = kept.get(_POSITION_IDS)
+    if positions is not None and torch.equal(
+        positions.flatten(), torch.arange(positions.numel(), dtype=positions.dtype)
+    ):
+        del kept[_POSITION_IDS]
+    return kept
+
+
+def _shortened(names: list[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
