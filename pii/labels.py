@@ -15,7 +15,7 @@ IGNORE_TARGET = -100
 """Target of a token that the loss leaves out (torch's `ignore_index`)."""
 
 _FOREIGN_LABELS: Mapping[str, str | None] = {
-    # StarPII's label for "cannot tell"; it is never redacted there (bigcode-dataset, pii_redaction/utils.py).
+    # StarPII's "cannot tell", never redacted there (bigcode-dataset: pii_redaction/utils.py).
     "AMBIGUOUS": None,
 }
 

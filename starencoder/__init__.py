@@ -1,1 +1,1 @@
-"""What an encoder is: configuration, model, tokenizer, checkpoints, and the sources it learns from."""
+"""What an encoder is: configuration, model, tokenizer, checkpoints, and where its code comes from."""

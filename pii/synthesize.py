@@ -1,0 +1,412 @@
+"""Labelled examples from real code and made-up values.
+
+A window of a real file is taken; the values at sites where an entity stands (addresses, author and
+copyright lines, home folders, assignments to a password) are replaced by made-up ones, and lines
+of `synthesis.toml` are written between its own. What was put in is labelled, the rest is not.
+"""
+
+import base64
+import json
+import random
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pii.patterns import find_patterns
+from pii.spans import Span, resolve_overlaps
+from pii.values import ValueMaker
+
+_WINDOW_LINES = (18, 45)
+_WINDOW_CHARS = 2000
+
+# Words after which a copyright or author field names no person.
+_ORGANISATION = re.compile(
+    r"\b(?:Inc|Ltd|LLC|GmbH|Corp|Corporation|Company|Co|Foundation|Project|Team|Authors?|Group|"
+    r"Contributors?|University|Institute|Labs?|Software|Technologies|Systems|Networks?|Developers?|"
+    r"Committee|Consortium|Association|Community|Regents|Limited|Platforms|Google|Microsoft|Red Hat|"
+    r"Facebook|Amazon|Oracle|IBM|Intel|Apple|Mozilla|Free|Open|The|All|This|License|AG|SA|BV|AB|"
+    r"Solutions|Services|Debian|Society|Center|Centre|Laboratory|National|Research|Council|Rights)\b"
+)
+_NAME = r"[A-Z][\w'’.-]*[\w.](?:[ \t]+(?:[A-Z][\w'’.-]*|van|von|de|der|da|del|la|bin)){1,3}"
+
+# (label, pattern): group `v` is the value of a site. Passwords, keys and user names are replaced
+# only where a literal stands; a name only where it does not look like an organisation.
+_SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (label, re.compile(pattern))
+    for label, pattern in (
+        ("NAME", rf"(?P<v>{_NAME})[ \t]*<[^<>\s]{{1,64}}(?:@| at )[^<>\n]{{1,80}}>"),
+        ("NAME", rf"(?P<v>{_NAME})[ \t]*\([^()\s]{{1,64}}@[^()\s]{{1,80}}\)"),
+        (
+            "NAME",
+            r"(?i:copyright|©)[ \t]*(?:\([cC]\)|©)?[ \t]*(?:\d{4}[-, \t\d]*)?(?i:by[ \t]+)?"
+            rf"(?P<v>{_NAME})",
+        ),
+        ("NAME", rf"(?:@author|\\author|__author__ = ['\"]|moduleauthor::)[ \t]*(?P<v>{_NAME})"),
+        (
+            "NAME",
+            r"(?i:author|maintainer|written by|contributed by|patch by|thanks to|credits? to|"
+            r"reported by|suggested by|developed by|created by|signed-off-by|reviewed-by)"
+            rf"[\"']?[ \t]*[:=]?[ \t]*[\"']?(?P<v>{_NAME})",
+        ),
+        ("NAME", rf"(?m)^[ \t]*\[ (?P<v>{_NAME}) \]$"),
+        ("USERNAME", r"(?:TODO|FIXME|XXX)[ \t]?\((?P<v>[a-z][\w.-]{1,30})\)"),
+        ("USERNAME", r"/(?:home|Users)/(?P<v>[a-z][\w.-]{1,30})(?=[/\"'\s:])"),
+        ("USERNAME", r"(?:\(|by |[tT]hanks |\[|, )@(?P<v>[A-Za-z][\w-]{1,38})\b(?![./(])"),
+        (
+            "USERNAME",
+            r"(?i:user_?name|user_?id|login|db_?user)[\"']?[ \t]*(?:=>|[:=])[ \t]*[\"']"
+            r"(?P<v>[A-Za-z][\w.-]{1,30})[\"']",
+        ),
+        (
+            "PASSWORD",
+            r"(?i:pass(?:word|wd|phrase)?|pwd)[\"']?[ \t]*(?:=>|[:=,])[ \t]*[\"']"
+            r"(?P<v>[^\s\"'${}<>%()\[\]]{3,40})[\"']",
+        ),
+        (
+            "KEY",
+            r"(?i:api_?key|token|access_?key|client_?secret|auth_?key|secret(?:_?key)?)[\"']?[ \t]*"
+            r"(?:=>|[:=])[ \t]*[\"'](?P<v>[A-Za-z0-9+/_=-]{10,90})[\"']",
+        ),
+    )
+)
+
+_SLOT = re.compile(r"\{([A-Za-z_0-9]+)\}")
+_LABEL_SLOTS = frozenset(("NAME", "USERNAME", "EMAIL", "IP_ADDRESS", "KEY", "PASSWORD"))
+_VARIABLES = {
+    "password_var": (
+        "password passwd pwd pass passphrase db_password user_password root_password admin_password "
+        "smtp_password mysql_password bind_password ldap_password secret_password new_password "
+        "keystore_password proxy_password ftp_password auth_pass redis_password"
+    ).split(),
+    "key_var": (
+        "api_key token secret access_token auth_token client_secret secret_key access_key "
+        "private_key session_token refresh_token api_secret consumer_secret webhook_secret "
+        "encryption_key signing_key bearer_token shared_secret jwt_secret hmac_key apikey app_key"
+    ).split(),
+    "user_var": (
+        "user username user_name login db_user owner account smtp_user bind_user uid nick admin_user"
+    ).split(),
+    "host_var": "host server address ip ip_address remote_addr bind_address master gateway peer".split(),
+}
+_CAMEL = frozenset(
+    ("JavaScript", "TypeScript", "Vue", "Java", "C#", "Scala", "Kotlin", "Swift", "JSON", "Go")
+)
+_COMMENTS = (
+    "fix the {0} of the {1}", "this is not thread safe yet", "handle empty {0}", "{0} should be {1}",
+    "remove when {0} is gone", "add support for {0} and {1}", "why is {0} here?", "see the {0} docs",
+    "the {0} was wrong", "improve {0} handling", "make {0} work with {1}", "check the {0} first",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A real file."""
+
+    package: str
+    path: str
+    language: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    text: str
+    label: str | None = None
+    kind: str = "real"
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    groups: frozenset[str]
+    lines: tuple[str, ...]
+    weight: float
+    negative: bool
+
+
+class Synthesizer:
+    """Makes labelled windows; the same seed and sources give the same windows."""
+
+    def __init__(self, rng: random.Random, values: ValueMaker) -> None:
+        """Read the tables of lines; `rng` and `values` are where all randomness comes from."""
+        self._rng = rng
+        self._values = values
+        data = tomllib.loads((Path(__file__).parent / "synthesis.toml").read_text("utf-8"))
+        self._tables = [
+            _Table(
+                groups=frozenset(table["groups"]),
+                lines=tuple(table["lines"]),
+                weight=float(table.get("weight", len(table["lines"]))),
+                negative=name.startswith("none_"),
+            )
+            for name, table in data.items()
+        ]
+
+    def window(self, source: Source) -> str:
+        """A run of whole lines of a file, now and then its head, where headers stand."""
+        lines = source.text.splitlines(keepends=True)
+        count = self._rng.randint(*_WINDOW_LINES)
+        last = max(0, len(lines) - count)
+        first = 0 if self._rng.random() < 0.15 else self._rng.randint(0, last)
+        text = ""
+        for line in lines[first : first + count]:
+            if len(line) > 500 or len(text) + len(line) > _WINDOW_CHARS:
+                break
+            text += line
+        return text
+
+    def example(self, source: Source) -> dict[str, object] | None:
+        """One labelled window of a file, or None when the window has no text to speak of."""
+        window = self.window(source)
+        if len(window) < 150:
+            return None
+        pieces = self._replace_sites(window)
+        for _ in range(self._rng.choice([0, 0, 1, 1, 1, 2, 2, 3, 4])):
+            pieces = self._insert_line(pieces, source.language)
+        text, spans = "", []
+        for piece in pieces:
+            if piece.label is not None:
+                spans.append(
+                    {
+                        "start": len(text),
+                        "end": len(text) + len(piece.text),
+                        "label": piece.label,
+                        "kind": piece.kind,
+                    }
+                )
+            text += piece.text
+        return {
+            "language": source.language,
+            "package": source.package,
+            "path": source.path,
+            "text": text,
+            "spans": spans,
+        }
+
+    def _replace_sites(self, window: str) -> list[_Piece]:
+        sites = [
+            span
+            for span in find_patterns(window)
+            if span.label in ("EMAIL", "IP_ADDRESS", "KEY")
+            or span.source == "pattern:url-credentials"
+        ]
+        for label, pattern in _SITES:
+            for match in pattern.finditer(window):
+                start, end = match.span("v")
+                line = window[window.rfind("\n", 0, start) + 1 : window.find("\n", end) + 1 or None]
+                if label == "NAME" and _ORGANISATION.search(match["v"]):
+                    continue
+                if label == "KEY" and not _looks_random(match["v"]):
+                    continue
+                if label == "PASSWORD" and re.search(r"(?i)label|placeholder|title|message", line):
+                    continue
+                sites.append(Span(start=start, end=end, label=label, source="model"))
+        pieces: list[_Piece] = []
+        position = 0
+        surrogates: dict[tuple[str, str], _Piece] = {}
+        for site in resolve_overlaps(sites):
+            pieces.append(_Piece(window[position : site.start]))
+            old = window[site.start : site.end]
+            if (site.label, old) not in surrogates:
+                if site.label == "KEY" and self._rng.random() < 0.5:
+                    surrogates[site.label, old] = _Piece(old, "KEY")
+                else:
+                    value = self._values.make(site.label)
+                    surrogates[site.label, old] = _Piece(value.text, site.label, value.kind)
+            pieces.append(surrogates[site.label, old])
+            position = site.end
+        pieces.append(_Piece(window[position:]))
+        return pieces
+
+    def _insert_line(self, pieces: list[_Piece], language: str) -> list[_Piece]:
+        """Write one line of the tables after a random line end outside labelled text."""
+        rng = self._rng
+        tables = [t for t in self._tables if language in t.groups or "*" in t.groups]
+        if rng.random() < 0.12 or len(tables) < 3:
+            tables = self._tables
+        negative = rng.random() < 0.25
+        tables = [t for t in tables if t.negative == negative] or self._tables
+        table = rng.choices(tables, [t.weight for t in tables])[0]
+        places = [
+            (index, match.end())
+            for index, piece in enumerate(pieces)
+            if piece.label is None
+            for match in re.finditer("\n", piece.text)
+        ]
+        if not places:
+            return pieces
+        index, at = rng.choice(places)
+        before, after = pieces[index].text[:at], pieces[index].text[at:]
+        indent = re.match(r"[ \t]*", after)
+        margin = indent[0] if indent else ""
+        new = [_Piece(before)]
+        for line in rng.choice(table.lines).split("\n"):
+            new += [_Piece(margin), *self._fill(line, language), _Piece("\n")]
+        return [*pieces[:index], *new, _Piece(after), *pieces[index + 1 :]]
+
+    def _fill(self, line: str, language: str) -> Iterator[_Piece]:
+        """The pieces of a line, its slots filled; one identifier slot keeps its value."""
+        filled: dict[str, str] = {}
+        position = 0
+        for match in _SLOT.finditer(line):
+            yield _Piece(line[position : match.start()])
+            position = match.end()
+            slot = match[1]
+            if slot in _LABEL_SLOTS:
+                value = self._values.make(slot)
+                yield _Piece(value.text, slot, value.kind)
+            elif slot == "PEM":
+                kind = self._rng.choice(["RSA ", "", "EC ", "OPENSSH "])
+                body = "\n".join(self._values.private_key())
+                yield _Piece(f"-----BEGIN {kind}PRIVATE KEY-----\n")
+                yield _Piece(body, "KEY")
+                yield _Piece(f"\n-----END {kind}PRIVATE KEY-----")
+            else:
+                if slot not in filled or slot in ("word", "num", "hex2", "year"):
+                    filled[slot] = self._plain(slot, language) or match[0]
+                yield _Piece(filled[slot])
+        yield _Piece(line[position:])
+
+    def _plain(self, slot: str, language: str) -> str:
+        rng, word = self._rng, self._values.word
+        base = slot.replace("_env", "_var")
+        if base in _VARIABLES:
+            parts = rng.choice(_VARIABLES[base]).split("_")
+            if rng.random() < 0.15:
+                parts.insert(0, word())
+            if slot.endswith("_env"):
+                return "_".join(parts).upper()
+            if language in _CAMEL and rng.random() < 0.8:
+                return parts[0] + "".join(part.capitalize() for part in parts[1:])
+            return ("-" if language in ("YAML", "Properties") and rng.random() < 0.4 else "_").join(
+                parts
+            )
+        match slot:
+            case "word" | "var":
+                return word()
+            case "host":
+                return self._values.host()
+            case "version":
+                return ".".join(str(rng.randint(0, 30)) for _ in range(3))
+            case "hash":
+                return (
+                    f"{rng.getrandbits(160):040x}"
+                    if rng.random() < 0.6
+                    else f"{rng.getrandbits(128):032x}"
+                )
+            case "b64":
+                return base64.b64encode(rng.randbytes(64)).decode().rstrip("=")
+            case "uuid":
+                digits = f"{rng.getrandbits(128):032x}"
+                return "-".join(
+                    (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
+                )
+            case "hex2":
+                return f"{rng.getrandbits(8):02x}"
+            case "year":
+                return str(rng.randint(1989, 2026))
+            case "num":
+                return str(rng.choice([rng.randint(1, 99), rng.randint(100, 65535)]))
+            case "date":
+                y, m, d = rng.randint(1998, 2026), rng.randint(1, 12), rng.randint(1, 28)
+                return rng.choice(
+                    [
+                        f"{y}-{m:02}-{d:02}",
+                        f"{d:02}.{m:02}.{y}",
+                        f"{y}/{m:02}/{d:02}",
+                        f"{y}{m:02}{d:02}",
+                    ]
+                )
+            case "scheme":
+                return rng.choice(
+                    "http https ftp mysql postgres postgresql mongodb redis amqp smtp".split()
+                )
+            case "path":
+                return "/".join(word() for _ in range(rng.randint(1, 3))) + rng.choice(
+                    ["", ".conf", ".py", ".txt"]
+                )
+            case "comment":
+                return rng.choice(_COMMENTS).format(word(), word())
+            case "org":
+                stem = " ".join(word().capitalize() for _ in range(rng.randint(1, 2)))
+                return (
+                    stem
+                    + " "
+                    + rng.choice(
+                        "Inc.|Ltd|GmbH|Corporation|Foundation|Project|Team|Contributors|Authors|LLC|Group|Software".split(
+                            "|"
+                        )
+                    )
+                )
+            case "org_handle":
+                return word() + rng.choice(["", "-org", "hq", "labs", "js", "-project"])
+        return ""
+
+
+def revalue(record: dict[str, object], values: ValueMaker, rng: random.Random) -> dict[str, object]:
+    """The same annotated window with fresh values in most of its spans.
+
+    A value that stands several times gets one new value. Multi-line keys and values of kind
+    `example`, whose form says that they are examples, are mostly kept.
+    """
+    text, spans = str(record["text"]), record["spans"]
+    assert isinstance(spans, list)
+    out, new_spans, position = "", [], 0
+    fresh: dict[tuple[str, str], str] = {}
+    for span in spans:
+        old = text[span["start"] : span["end"]]
+        key = (span["label"], old)
+        if key not in fresh:
+            keep = 0.75 if span["kind"] == "example" else 0.15
+            if rng.random() < keep or "\n" in old or len(old) > 100:
+                fresh[key] = old
+            else:
+                fresh[key] = values.make(span["label"], span["kind"]).text
+        out += text[position : span["start"]]
+        new_spans.append({**span, "start": len(out), "end": len(out) + len(fresh[key])})
+        out += fresh[key]
+        position = span["end"]
+    return {**record, "text": out + text[position:], "spans": new_spans}
+
+
+def harvest_words(sources: Iterable[Source], limit: int = 4000) -> list[str]:
+    """The commonest lower-case words of real code that are neither short nor keywords everywhere."""
+    counts: Counter[str] = Counter()
+    for source in sources:
+        counts.update(set(re.findall(r"(?<![a-zA-Z])[a-z]{4,9}(?![a-zA-Z])", source.text)))
+    return [word for word, _ in counts.most_common(limit + 100)[100:]]
+
+
+def write_examples(
+    sources: Sequence[Source], output: Path, *, count: int, seed: int
+) -> Counter[str]:
+    """Write `count` labelled windows as JSON lines; returns spans by label and kind."""
+    rng = random.Random(seed)
+    synthesizer = Synthesizer(rng, ValueMaker(rng, harvest_words(sources)))
+    # Every language alike up to the square root of its share, or C and Python would be all.
+    sizes = Counter(source.language for source in sources)
+    weights = [sizes[source.language] ** -0.5 for source in sources]
+    stats: Counter[str] = Counter()
+    with output.open("w", encoding="utf-8") as file:
+        written = 0
+        while written < count:
+            example = synthesizer.example(rng.choices(sources, weights)[0])
+            if example is None:
+                stats["window too short"] += 1
+                continue
+            spans = example["spans"]
+            assert isinstance(spans, list)
+            stats.update(f"{span['label']} {span['kind']}" for span in spans)
+            file.write(
+                json.dumps({"id": f"synthetic-{written:06d}", **example}, ensure_ascii=False) + "\n"
+            )
+            written += 1
+    return stats
+
+
+def _looks_random(value: str) -> bool:
+    """Digits and letters mixed, as in a token, not an identifier or a sentence."""
+    digits = sum(char.isdigit() for char in value)
+    return digits >= 3 and any(char.isalpha() for char in value)
