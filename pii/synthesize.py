@@ -12,9 +12,10 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pii.dataset import Document
 from pii.patterns import find_patterns
 from pii.spans import Span, resolve_overlaps
 from pii.values import ValueMaker
@@ -345,37 +346,36 @@ class Synthesizer:
         return ""
 
 
-def revalue(record: dict[str, object], values: ValueMaker, rng: random.Random) -> dict[str, object]:
-    """The same annotated window with fresh values in most of its spans.
+def revalue(document: Document, values: ValueMaker, rng: random.Random) -> Document:
+    """The same annotated document with fresh values in most of its spans.
 
-    A value that stands several times gets one new value. Multi-line keys and values of kind
-    `example`, whose form says that they are examples, are mostly kept.
+    A value that stands several times gets one new value. Long values, values over several lines,
+    and most values of kind `example`, whose form says that they are examples, are kept.
     """
-    text, spans = str(record["text"]), record["spans"]
-    assert isinstance(spans, list)
-    out, new_spans, position = "", [], 0
+    text, spans, position = "", [], 0
     fresh: dict[tuple[str, str], str] = {}
-    for span in spans:
-        old = text[span["start"] : span["end"]]
-        key = (span["label"], old)
+    for span in document.spans:
+        old = document.text[span.start : span.end]
+        key = (span.label, old)
         if key not in fresh:
-            keep = 0.75 if span["kind"] == "example" else 0.15
+            keep = 0.75 if span.kind == "example" else 0.15
             if rng.random() < keep or "\n" in old or len(old) > 100:
                 fresh[key] = old
             else:
-                fresh[key] = values.make(span["label"], span["kind"]).text
-        out += text[position : span["start"]]
-        new_spans.append({**span, "start": len(out), "end": len(out) + len(fresh[key])})
-        out += fresh[key]
-        position = span["end"]
-    return {**record, "text": out + text[position:], "spans": new_spans}
+                fresh[key] = values.make(span.label, span.kind).text
+        text += document.text[position : span.start]
+        start = len(text)
+        text += fresh[key]
+        spans.append(replace(span, start=start, end=len(text)))
+        position = span.end
+    return replace(document, text=text + document.text[position:], spans=tuple(spans))
 
 
-def harvest_words(sources: Iterable[Source], limit: int = 4000) -> list[str]:
+def harvest_words(texts: Iterable[str], limit: int = 4000) -> list[str]:
     """The commonest lower-case words of real code that are neither short nor keywords everywhere."""
     counts: Counter[str] = Counter()
-    for source in sources:
-        counts.update(set(re.findall(r"(?<![a-zA-Z])[a-z]{4,9}(?![a-zA-Z])", source.text)))
+    for text in texts:
+        counts.update(set(re.findall(r"(?<![a-zA-Z])[a-z]{4,9}(?![a-zA-Z])", text)))
     return [word for word, _ in counts.most_common(limit + 100)[100:]]
 
 
@@ -384,7 +384,9 @@ def write_examples(
 ) -> Counter[str]:
     """Write `count` labelled windows as JSON lines; returns spans by label and kind."""
     rng = random.Random(seed)
-    synthesizer = Synthesizer(rng, ValueMaker(rng, harvest_words(sources)))
+    synthesizer = Synthesizer(
+        rng, ValueMaker(rng, harvest_words(source.text for source in sources))
+    )
     # Every language alike up to the square root of its share, or C and Python would be all.
     sizes = Counter(source.language for source in sources)
     weights = [sizes[source.language] ** -0.5 for source in sources]

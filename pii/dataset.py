@@ -1,0 +1,180 @@
+"""Annotated documents, and what a token classifier learns from them: ids and targets in chunks.
+
+A record is a JSON line `{"id", "language", "package", "path", "text", "spans": [{"start", "end",
+"label", "kind"}]}`; offsets are code points of the text.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pii.chunks import ChunkConfig
+from pii.detect import tokenize_document
+from pii.labels import IGNORE_TARGET, KINDS, LABELS, OUTSIDE, TAG_IDS
+from pii.spans import Span
+from starencoder.errors import DataError
+from starencoder.tokenizer import CodeTokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A text and its annotated spans, sorted and without overlaps."""
+
+    id: str
+    language: str
+    package: str
+    path: str
+    text: str
+    spans: tuple[Span, ...]
+
+
+def read_documents(path: Path) -> list[Document]:
+    """Read annotated documents from JSON lines.
+
+    Raises:
+        DataError: The file cannot be read, or a line is not a record; the line is named.
+    """
+    documents = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    documents.append(_document(line, f"{path}:{number}"))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected annotated JSON lines") from error
+    return documents
+
+
+def _document(line: str, where: str) -> Document:
+    try:
+        record = json.loads(line)
+        text = record["text"]
+        spans = [
+            Span(
+                start=span["start"],
+                end=span["end"],
+                label=span["label"],
+                kind=span.get("kind", "real"),
+                source="gold",
+            )
+            for span in record["spans"]
+        ]
+        spans.sort(key=lambda span: span.start)
+        document = Document(
+            id=str(record["id"]),
+            language=record.get("language", ""),
+            package=record.get("package", ""),
+            path=record.get("path", ""),
+            text=text,
+            spans=tuple(spans),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{where}: {type(error).__name__}; expected an object with id, text and spans of "
+            "start, end, label"
+        ) from error
+    end = 0
+    for span in document.spans:
+        if span.label not in LABELS or span.kind not in KINDS:
+            raise DataError(f"{where}: label {span.label!r} or kind {span.kind!r} is unknown")
+        if not end <= span.start < span.end <= len(text):
+            raise DataError(
+                f"{where}: span {span.start}..{span.end} overlaps the one before, is empty or "
+                f"leaves the text of {len(text)} characters"
+            )
+        end = span.end
+    return document
+
+
+def align_targets(offsets: npt.NDArray[np.int32], spans: Sequence[Span]) -> npt.NDArray[np.int8]:
+    """The BIO tag id of each token: B- on the first token that overlaps a span, I- on the rest.
+
+    Args:
+        offsets: Per token, its `(start, end)` in the text, shape `(n, 2)`.
+        spans: Sorted, without overlaps.
+
+    Returns:
+        Tag ids, shape `(n,)`. Of two spans in one token the first counts.
+    """
+    targets = np.full(len(offsets), TAG_IDS[OUTSIDE], np.int8)
+    for span in reversed(spans):
+        first = int(np.searchsorted(offsets[:, 1], span.start, side="right"))
+        last = int(np.searchsorted(offsets[:, 0], span.end, side="left"))
+        targets[first:last] = TAG_IDS[f"I-{span.label}"]
+        if first < last:
+            targets[first] = TAG_IDS[f"B-{span.label}"]
+    return targets
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedDocument:
+    """Token ids and targets of one document, both `(n,)`."""
+
+    ids: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.int8]
+
+
+def tokenise(
+    documents: Iterable[Document], tokenizer: CodeTokenizer
+) -> Iterator[TokenisedDocument]:
+    """Tokenise and align documents."""
+    for document in documents:
+        ids, offsets = tokenize_document(document.text, tokenizer)
+        yield TokenisedDocument(ids, align_targets(offsets, document.spans))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded chunks: `input_ids`, `attention_mask`, `targets`, each `(batch, seq)`, int64."""
+
+    input_ids: npt.NDArray[np.int64]
+    attention_mask: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
+
+
+def iter_batches(
+    documents: Sequence[TokenisedDocument],
+    tokenizer: CodeTokenizer,
+    chunks: ChunkConfig,
+    *,
+    batch_size: int,
+    rng: np.random.Generator,
+) -> Iterator[Batch]:
+    """One epoch of shuffled batches of chunks of similar length.
+
+    Chunks do not overlap here, but where the first one ends is drawn anew for each document and
+    epoch, so that every token is seen near an edge and far from it.
+    """
+    pieces = []
+    for index in rng.permutation(len(documents)):
+        length = len(documents[index].ids)
+        first = int(rng.integers(1, chunks.max_tokens + 1))
+        bounds = [0, *range(min(first, length), length, chunks.max_tokens), length]
+        pieces += [(index, s, e) for s, e in zip(bounds[:-1], bounds[1:], strict=True) if s < e]
+    # Sorted by length within a window of many batches: little padding, order still random.
+    pool = batch_size * 50
+    batches = []
+    for start in range(0, len(pieces), pool):
+        window = sorted(pieces[start : start + pool], key=lambda piece: piece[2] - piece[1])
+        batches += [window[at : at + batch_size] for at in range(0, len(window), batch_size)]
+    for position in rng.permutation(len(batches)):
+        yield _pad([(documents[i], s, e) for i, s, e in batches[position]], tokenizer)
+
+
+def _pad(pieces: Sequence[tuple[TokenisedDocument, int, int]], tokenizer: CodeTokenizer) -> Batch:
+    longest = max(end - start for _, start, end in pieces) + 2
+    ids = np.full((len(pieces), longest), tokenizer.pad_id, np.int64)
+    mask = np.zeros((len(pieces), longest), np.int64)
+    targets = np.full((len(pieces), longest), IGNORE_TARGET, np.int64)
+    for row, (document, start, end) in enumerate(pieces):
+        length = end - start
+        ids[row, 0] = tokenizer.cls_id
+        ids[row, 1 : length + 1] = document.ids[start:end]
+        ids[row, length + 1] = tokenizer.sep_id
+        mask[row, : length + 2] = 1
+        targets[row, 1 : length + 1] = document.targets[start:end]
+    return Batch(ids, mask, targets)

@@ -1,0 +1,264 @@
+"""Fine-tune a token classifier on annotated documents, as one recipe file says."""
+
+import dataclasses
+import logging
+import math
+import random
+import shutil
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pii.chunks import ChunkConfig
+from pii.dataset import Batch, Document, TokenisedDocument, iter_batches, read_documents, tokenise
+from pii.detect import OPERATING_POINTS
+from pii.labels import IGNORE_TARGET, LABELS, TAGS
+from pii.synthesize import harvest_words, revalue
+from pii.values import ValueMaker
+from starencoder.checkpoint import load_encoder_weights, save_tagger
+from starencoder.config import PRESETS, EncoderConfig, load_config
+from starencoder.errors import ConfigError
+from starencoder.model import TokenClassifier
+from starencoder.tokenizer import CodeTokenizer, load_tokenizer
+
+_LOG = logging.getLogger(__name__)
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainData:
+    """One file of annotated documents."""
+
+    path: str
+    """JSON lines as `pii.dataset` reads them."""
+    copies: int = 1
+    """How often the documents are seen per epoch."""
+    revalue: bool = False
+    """Whether every copy but the first gets fresh values in its spans."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """A training run, as its recipe file says."""
+
+    data: tuple[TrainData, ...]
+    tokenizer: str
+    """Directory with `tokenizer.json`."""
+    preset: str = "tiny"
+    """Architecture, when no encoder is given."""
+    encoder: str = ""
+    """Checkpoint directory to start from; empty: random weights of the preset."""
+    seed: int = 1
+    steps: int = 10_000
+    batch_size: int = 64
+    """Chunks per step."""
+    learning_rate: float = 5e-4
+    """Peak; it rises over the warm-up and falls linearly to 0."""
+    warmup_steps: int = 300
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    average_decay: float = 0.999
+    """Decay of the moving average of the weights, which is what is saved."""
+    max_tokens: int = 126
+    """Longest chunk, without cls and sep."""
+    stride: int = 96
+    """Step between chunks when detecting."""
+    save_every: int = 2000
+    """Steps between saves of the averaged weights."""
+
+
+def read_recipe(path: Path) -> TrainConfig:
+    """Read a recipe; relative paths in it are relative to the current directory.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting is unknown, missing or of another type.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a readable TOML recipe ({error})") from error
+    _check_keys(values, TrainConfig, str(path))
+    entries = values.pop("data", [])
+    data = []
+    for entry in entries:
+        _check_keys(entry, TrainData, f"{path}: data")
+        data.append(TrainData(**entry))
+    try:
+        return TrainConfig(data=tuple(data), **values)
+    except TypeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _check_keys(values: dict[str, object], into: type, where: str) -> None:
+    known = {field.name: field for field in dataclasses.fields(into)}
+    for key, value in values.items():
+        if key not in known:
+            close = get_close_matches(key, known, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ConfigError(f"{where}: {key} is not a setting{hint}")
+        wanted = known[key].type
+        accepts = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}.get(wanted)  # type: ignore[call-overload]
+        if accepts is not None and (
+            not isinstance(value, accepts) or (isinstance(value, bool) and wanted is not bool)
+        ):
+            raise ConfigError(
+                f"{where}: {key} must be {wanted.__name__}, got {type(value).__name__}"
+            )  # type: ignore[union-attr]
+
+
+def train(config: TrainConfig, output: Path, *, threads: int = 0) -> None:
+    """Train a tagger and write its directory: config, averaged weights, tokenizer.
+
+    Thresholds are all 0.5 until `starencoder pii calibrate` sets them.
+
+    Raises:
+        ConfigError: The recipe names no data or an unknown preset.
+        DataError: A data file is not of the stated form.
+    """
+    if not config.data:
+        raise ConfigError("the recipe has no [[data]]; expected at least one file of documents")
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    tokenizer = load_tokenizer(Path(config.tokenizer))
+    documents = _load(config, tokenizer)
+    model = TokenClassifier(_architecture(config, tokenizer), num_labels=len(TAGS))
+    if config.encoder:
+        load_encoder_weights(model.bert, Path(config.encoder))
+    average = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+    optimiser = torch.optim.AdamW(
+        _parameter_groups(model, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: min(
+            (step + 1) / config.warmup_steps,
+            max(0.0, (config.steps - step) / max(1, config.steps - config.warmup_steps)),
+        ),
+    )
+    model.train()
+    started, tokens, losses = time.monotonic(), 0, []
+    for step, batch in zip(
+        range(1, config.steps + 1), _epochs(documents, tokenizer, config, rng), strict=False
+    ):
+        loss = _loss(model, batch)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimiser.step()
+        schedule.step()
+        # A decay that grows with the steps, so that the random start is forgotten.
+        decay = min(config.average_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, weight in model.state_dict().items():
+                average[name].lerp_(weight, 1 - decay)
+        tokens += int(batch.attention_mask.sum())
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise ConfigError(f"step {step}: the loss is not finite; lower learning_rate")
+        if step % 100 == 0:
+            rate = tokens / (time.monotonic() - started)
+            _LOG.info(
+                "step %d of %d  loss %.4f  %.0f tokens/s  %.0f min left",
+                step,
+                config.steps,
+                sum(losses[-100:]) / 100,
+                rate,
+                (config.steps - step) * (time.monotonic() - started) / step / 60,
+            )
+        if step % config.save_every == 0 or step == config.steps:
+            _save(model, average, config, output)
+
+
+def _architecture(config: TrainConfig, tokenizer: CodeTokenizer) -> EncoderConfig:
+    if config.encoder:
+        return load_config(Path(config.encoder))
+    if config.preset not in PRESETS:
+        raise ConfigError(f"unknown preset {config.preset!r}; known: {', '.join(PRESETS)}")
+    return dataclasses.replace(
+        PRESETS[config.preset], vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id
+    )
+
+
+def _load(config: TrainConfig, tokenizer: CodeTokenizer) -> list[TokenisedDocument]:
+    """All copies of all documents, tokenised."""
+    files = [(data, read_documents(Path(data.path))) for data in config.data]
+    rng = random.Random(config.seed)
+    values = ValueMaker(rng, harvest_words(d.text for _, documents in files for d in documents))
+    loaded: list[TokenisedDocument] = []
+    for data, documents in files:
+        copies: list[Document] = list(documents)
+        for _ in range(data.copies - 1):
+            copies += [revalue(d, values, rng) for d in documents] if data.revalue else documents
+        before = len(loaded)
+        loaded += tokenise(copies, tokenizer)
+        tokens = sum(len(document.ids) for document in loaded[before:])
+        _LOG.info("%s: %d documents, %d tokens", data.path, len(copies), tokens)
+    return loaded
+
+
+def _epochs(
+    documents: list[TokenisedDocument],
+    tokenizer: CodeTokenizer,
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> Iterator[Batch]:
+    chunks = ChunkConfig(max_tokens=config.max_tokens, stride=config.stride)
+    while True:
+        yield from iter_batches(documents, tokenizer, chunks, batch_size=config.batch_size, rng=rng)
+
+
+def _loss(model: TokenClassifier, batch: Batch) -> Tensor:
+    logits = model(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
+    return functional.cross_entropy(
+        logits.flatten(0, 1),
+        torch.from_numpy(batch.targets).flatten(),
+        ignore_index=IGNORE_TARGET,
+    )
+
+
+def _parameter_groups(model: TokenClassifier, decay: float) -> list[dict[str, object]]:
+    """Weight decay on matrices, none on biases and layer norms."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _save(
+    model: TokenClassifier, average: dict[str, Tensor], config: TrainConfig, output: Path
+) -> None:
+    own = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+    model.load_state_dict(average)
+    even = dict.fromkeys(LABELS, 0.5)
+    settings = {
+        "max_tokens": config.max_tokens,
+        "stride": config.stride,
+        "operating_points": dict.fromkeys(OPERATING_POINTS, even),
+    }
+    save_tagger(
+        model,
+        output,
+        id2label=dict(enumerate(TAGS)),
+        pii=settings,
+        dtype=torch.float16,
+    )
+    model.load_state_dict(own)
+    for name in _TOKENIZER_FILES:
+        source = Path(config.tokenizer) / name
+        if source.exists() and source.resolve() != (output / name).resolve():
+            shutil.copyfile(source, output / name)
