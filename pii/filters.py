@@ -1,0 +1,620 @@
+"""One small predicate per false-positive rule. A filter sets a span's kind; nothing is forgotten.
+
+`example` marks what would identify nobody and open nothing: placeholders, documentation values,
+loopback addresses. `licence` marks attribution. Filters look at the value and at a bounded stretch
+of its line, so they cost the same in a file of one 50 MB line. They apply to spans from patterns
+and from the model alike.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from pii.spans import Span
+
+_REACH = 160
+"""Characters of a line that a filter looks at on either side of a span."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """One named rule: spans of these labels for which it holds get this kind."""
+
+    name: str
+    description: str
+    labels: tuple[str, ...]
+    kind: str
+    holds: Callable[[str, Span], bool]
+    """Given the document and a span of one of the labels."""
+
+
+def _before(text: str, span: Span) -> str:
+    """What stands before the span on its line, at most `_REACH` characters."""
+    near = text[max(0, span.start - _REACH) : span.start]
+    return near[max(near.rfind("\n"), near.rfind("\r")) + 1 :]
+
+
+def _after(text: str, span: Span) -> str:
+    """What stands after the span on its line, at most `_REACH` characters."""
+    near = text[span.end : span.end + _REACH]
+    return re.split(r"[\r\n]", near, maxsplit=1)[0]
+
+
+# --- IP addresses -------------------------------------------------------------------------------
+
+_IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+_DOCUMENTATION_NETWORKS = tuple(
+    map(
+        ipaddress.ip_network,
+        # RFC 5737, 3849, 9637, and the benchmarking networks of RFC 2544 and 5180
+        (
+            "192.0.2.0/24",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "2001:db8::/32",
+            "3fff::/20",
+            "198.18.0.0/15",
+            "2001:2::/48",
+        ),
+    )
+)
+_PUBLIC_RESOLVERS = frozenset(
+    map(
+        ipaddress.ip_address,
+        # BigCode's list (bigcode-dataset, pii_redaction/utils.py) and the same resolvers' IPv6
+        (
+            "8.8.8.8",
+            "8.8.4.4",
+            "1.1.1.1",
+            "1.0.0.1",
+            "76.76.19.19",
+            "76.223.122.150",
+            "9.9.9.9",
+            "149.112.112.112",
+            "208.67.222.222",
+            "208.67.220.220",
+            "8.26.56.26",
+            "8.20.247.20",
+            "94.140.14.14",
+            "94.140.15.15",
+            "2001:4860:4860::8888",
+            "2001:4860:4860::8844",
+            "2606:4700:4700::1111",
+            "2606:4700:4700::1001",
+            "2620:fe::fe",
+            "4.2.2.1",
+            "4.2.2.2",
+            "114.114.114.114",
+            "223.5.5.5",
+            "223.6.6.6",
+        ),
+    )
+)
+
+
+def _parse_ip(value: str) -> _IPAddress | None:
+    try:
+        parsed = ipaddress.ip_address(value.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv6Address):
+        embedded = parsed.ipv4_mapped or parsed.sixtofour
+        if embedded is not None:
+            return embedded
+        if parsed in ipaddress.ip_network("64:ff9b::/96"):
+            return ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+    return parsed
+
+
+def _not_an_ip(text: str, span: Span) -> bool:
+    return _parse_ip(text[span.start : span.end]) is None
+
+
+def _private_ip(text: str, span: Span) -> bool:
+    address = _parse_ip(text[span.start : span.end])
+    return address is not None and (
+        not address.is_global or address.is_multicast or address.is_reserved
+    )
+
+
+def _documentation_ip(text: str, span: Span) -> bool:
+    address = _parse_ip(text[span.start : span.end])
+    return address is not None and any(address in net for net in _DOCUMENTATION_NETWORKS)
+
+
+def _netmask_or_network(text: str, span: Span) -> bool:
+    address = _parse_ip(text[span.start : span.end])
+    if address is None:
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
+        bits = f"{int(address):032b}"
+        return "01" not in bits or int(address) & 0xFFFFFF == 0
+    return int(address) & ((1 << 96) - 1) == 0
+
+
+def _public_resolver(text: str, span: Span) -> bool:
+    return _parse_ip(text[span.start : span.end]) in _PUBLIC_RESOLVERS
+
+
+def _made_up_ip(text: str, span: Span) -> bool:
+    """Equal or evenly stepping octets (5.6.7.8, 44.44.44.44), 12.34.56.78, dead:beef."""
+    address = _parse_ip(text[span.start : span.end])
+    if address is None:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        groups = address.exploded.lower().split(":")
+        filled = [group for group in groups if group != "0000"]
+        return (len(filled) <= 2 and int(groups[0], 16) < 0x2002) or any(
+            group in ("dead", "beef", "cafe", "babe", "abcd", "1234") for group in groups
+        )
+    octets = [int(octet) for octet in str(address).split(".")]
+    steps = {b - a for a, b in pairwise(octets)}
+    if len(steps) == 1 or len(set(octets[:3])) == 1:
+        return True
+    digits = "".join(map(str, octets))
+    return digits in "12345678901234567890" or digits in "98765432109876543210"
+
+
+# --- E-mail addresses ---------------------------------------------------------------------------
+
+_EXAMPLE_TLDS = frozenset(
+    "test example invalid localhost local localdomain internal lan tld home corp".split()
+)
+_EXAMPLE_DOMAIN = re.compile(
+    r"(?:[a-z0-9-]+\.)*(?:"
+    r"example|examples|exemple|foo|bar|baz|qux|foobar|foo-bar|test|tests|testing|domain|mydomain|"
+    r"yourdomain|your-domain|somedomain|anydomain|otherdomain|company|yourcompany|your-company|"
+    r"mycompany|somewhere|nowhere|host|myhost|hostname|server|yourserver|site|mysite|yoursite|"
+    r"email|emailaddress|address|mail|fake|fakemail|dummy|sample|invalid|none|nospam|acme|abc|xyz|"
+    r"xxx|blah|doe|whatever|provider|organization|org|x|y|z|a|b|c|aa|bb|aaa|bbb|localhost|"
+    r"domain-one|placeholder|website|contoso|fabrikam"
+    r")(?:\.(?:co|com|org|net|ac|gov|edu))?\.[a-z]{2,10}"
+)
+_PLACEHOLDER_LOCAL = re.compile(
+    r"(?:john|jane|joe|john[._-]?doe|jane[._-]?doe|jdoe|joe[._-]?(?:user|bloggs|blow)|your|you|"
+    r"your[._-]?(?:name|e?mail|address|username)|my[._-]?e?mail|first[._+-]?(?:name)?[._+-]?last"
+    r"(?:name)?|foo|bar|foobar|foo[._+-]bar|test|tester|testing|test[._-]?user|test\d{1,3}|"
+    r"user\d{0,3}|username|user[._-]?name|someone|somebody|example|abc|xyz|xxx+|name|e?mail|"
+    r"login|dummy|fake|me|jan[._-]?(?:nowak|kowalski)|max[._-]?mustermann|alice|bob)"
+)
+_FREE_MAIL = re.compile(
+    r"(?:gmail|googlemail|yahoo|hotmail|outlook|live|aol|icloud|gmx|qq|163)\..*"
+)
+
+
+def _split_email(value: str) -> tuple[str, str]:
+    local, _, domain = value.strip("<>\"' ").rpartition("@")
+    return local.lower(), domain.lower().rstrip(".")
+
+
+def _example_domain(text: str, span: Span) -> bool:
+    _, domain = _split_email(text[span.start : span.end])
+    return domain.rpartition(".")[2] in _EXAMPLE_TLDS or bool(_EXAMPLE_DOMAIN.fullmatch(domain))
+
+
+def _placeholder_email(text: str, span: Span) -> bool:
+    local, domain = _split_email(text[span.start : span.end])
+    if not domain or not _PLACEHOLDER_LOCAL.fullmatch(local):
+        return False
+    specific = re.fullmatch(r"me|login|e?mail|name|alice|bob|john|jane|joe|jdoe|your|you", local)
+    return specific is None or bool(_FREE_MAIL.fullmatch(domain))
+
+
+_ALGORITHM = re.compile(
+    r"(?:.*-(?:gcm|ctr|cbc|etm|poly1305|sha1|sha256|sha512|cert-v0[01]|ed25519|nistp\d+|x25519|"
+    r"sntrup\w*|aes|agent|req|strict.*)|(?:sk-)?(?:ssh|ecdsa)-.*|(?:hmac|umac|aes|chacha|sntrup|"
+    r"curve|rijndael|kex|zlib|ext|auth|eow|no-more|hostkeys|posix|statvfs|fstatvfs|hardlink|fsync|"
+    r"lsetstat|limits|expand-path|copy-data|home-directory|users-groups|tun|streamlocal|"
+    r"forwarded|cancel|session|keepalive|publickey|ping|pong)[\w-]*)@(?:openssh\.com|libssh\.org|"
+    r"ssh\.com|lysator\.liu\.se|tinyssh\.org|putty\.projects\.tartarus\.org)",
+    re.IGNORECASE,
+)
+
+
+def _algorithm_name(text: str, span: Span) -> bool:
+    return bool(_ALGORITHM.fullmatch(text[span.start : span.end]))
+
+
+def _repository_address(text: str, span: Span) -> bool:
+    local, _ = _split_email(text[span.start : span.end])
+    if local in ("git", "hg", "svn", "ssh"):
+        return True
+    return bool(re.match(r":[\w.~-]*/?[\w.-]+/[\w./-]+", text[span.end : span.end + 80])) or bool(
+        re.search(r"(?:ssh|scp|rsync|sftp)\b[^\n]{0,60}\Z", _before(text, span))
+    )
+
+
+def _message_id(text: str, span: Span) -> bool:
+    before = _before(text, span)
+    if re.search(r"(?:message-?id|in-reply-to|references|content-id|cid:)", before, re.IGNORECASE):
+        return True
+    local, _ = _split_email(text[span.start : span.end])
+    digits = sum(char.isdigit() for char in local)
+    return (
+        text[span.start - 1 : span.start] == "<" and len(local) >= 16 and digits >= len(local) / 2
+    )
+
+
+def _principal(text: str, span: Span) -> bool:
+    """user@host without a top-level domain, as in node names and Kerberos principals."""
+    value = text[span.start : span.end]
+    local, _, domain = value.rpartition("@")
+    if not local:  # "john at foo dot org" has no @, and is an address
+        return False
+    return "." not in domain or domain.startswith("[") or domain.isupper()
+
+
+# --- Names --------------------------------------------------------------------------------------
+
+_PLACEHOLDER_NAMES = frozenset(
+    """john doe|jane doe|johnny doe|jon doe|john smith|jane smith|joe smith|john roe|jane roe|
+    richard roe|joe bloggs|joe blow|joe user|joe public|john q. public|fred bloggs|
+    foo bar|foo|bar|foo barson|max mustermann|erika mustermann|jan nowak|jan kowalski|
+    jean dupont|john|jane|joe|jim|bob|alice|eve|mallory|carol|dave|trent|anne|george|mark|sam|mary|
+    tom|dick|harry|test user|user one|user two|test|tester|real name|full name|first last|
+    firstname lastname|first name|last name|your name|my name|author name|first author|
+    name surname|some user|some name|some one|someone|somebody|nobody|anonymous|unknown|
+    your name here|name here|bob smith|alice smith|alice bob|lorem ipsum|debian janitor|taylor|
+    john public|jane public|jack|jill|mike|peter|paul|ann|anna|susan|steve|bill""".replace(
+        "\n    ", ""
+    ).split("|")
+)
+
+
+def _placeholder_name(text: str, span: Span) -> bool:
+    name = re.sub(r"[\s._]+", " ", text[span.start : span.end]).strip().lower()
+    return re.sub(r"\s?\d+$", "", name) in _PLACEHOLDER_NAMES
+
+
+# --- User names ---------------------------------------------------------------------------------
+
+_SYSTEM_USERS = frozenset(
+    """root admin administrator user users username user_name user-name login loginname guest test
+    tester testing foo bar baz qux foobar nobody anonymous anon default someone somebody me owner
+    daemon bin sys system sync games man lp mail news uucp proxy backup list irc gnats operator
+    postgres postgresql mysql mariadb mongo mongodb redis rabbitmq elastic kibana neo4j oracle sa
+    scott dba db dbuser dbadmin www www-data apache nginx httpd http web webmaster hostmaster
+    postmaster ftp ftpuser sftp ssh sshd git svn hg jenkins travis circleci runner runneradmin
+    vagrant ubuntu debian centos fedora ec2-user core pi docker kubernetes k8s node npm app
+    appuser deploy deployer build builder buildbot ci bot service svc daemon vscode codespace
+    coder gitpod gitlab github github-actions actions x-access-token oauth2 oauth2accesstoken token
+    apikey api_key __token__ key_id keyid client clientid client_id vmail dovecot dovenull postfix
+    exim opendkim radius freerad proftpd ldap squid named bind ntp systemd messagebus avahi polkitd
+    rtkit pulse colord haldaemon alice bob carol dave eve mallory john jane jdoe johndoe john.doe
+    john_doe janedoe jane.doe jane_doe joe joeuser doge name email password pass myuser my_user
+    my-user myusername my_username yourname your-name your_name yourusername your-username
+    your_username youruser your_user your-user some-user some_user someuser username1 user1 user2
+    user3 testuser test_user test-user newuser new_user superuser sysadmin su sudo public shared
+    unknown none null undefined true false example sample demo dummy linuxserver homeassistant
+    masteruser adminuser dbo sysdba informix db2inst1 minio minioadmin tomcat laravel sail forge
+    wordpress drupal joomla magento vpn wheel staff smoke uid login_name account""".split()
+)
+_PLACEHOLDER_USER = re.compile(
+    r"(?:(?:my|your|some|the|a|an|new|test|fake|dummy|example|sample|default|custom|delete|change|"
+    r"add|other|another|valid|invalid|bad|good|wrong|non|no|db|pma|admin|super|master)[-_.]?)+"
+    r"(?:database|db|github|gitlab|docker|mysql|postgres|ldap|smtp|ftp|redis|aws|name|login)?[-_.]?"
+    r"(?:user|username|login|account|owner|admin|name|handle)?(?:[-_.]?(?:name|id))?\d{0,3}|"
+    r"user(?:name)?[-_.]?[a-z]?\d{0,4}|[a-z]*(?:user|username)|test[-_.]?\d{0,4}|[a-z]|[a-z]{2}|"
+    r"x+|y+|z+|abc|xyz|aaa|bbb|foo\d*|bar\d*|.*\[bot\]",
+    re.IGNORECASE,
+)
+
+
+def _system_user(text: str, span: Span) -> bool:
+    return text[span.start : span.end].lower() in _SYSTEM_USERS
+
+
+def _placeholder_user(text: str, span: Span) -> bool:
+    return bool(_PLACEHOLDER_USER.fullmatch(text[span.start : span.end]))
+
+
+# --- Passwords ----------------------------------------------------------------------------------
+
+_PASSWORD_WORD = (
+    r"(?:password|passwd|passwort|passphrase|pass[-_ ]?phrase|pass[-_ ]?word|passw0rd|pa55w0rd|"
+    r"p@ssw0rd|p@ssword|pasword|passw|pass|pwd|pswd|psw|pw|secret|secrets|credentials|token|key)"
+)
+_PLACEHOLDER_PASSWORD = re.compile(
+    rf"(?:(?:my|your|the|a|some|test|testing|new|old|bad|wrong|good|valid|invalid|user|users|admin|"
+    rf"root|db|database|github|gitlab|docker|mysql|postgres|redis|ldap|smtp|ftp|pma|auth|master|"
+    rf"default|fallback|example|sample|dummy|fake|super|very|really|top|strong|secure|not|in|"
+    rf"insert|enter|change|plain|clear|client|server|login|account|secret|private|long|another|"
+    rf"other|correct|incorrect|any|no|pw|x)[-_ .]?)*{_PASSWORD_WORD}"
+    rf"(?:[-_ .]?(?:here|value|for|test|user|word|\d{{1,4}}|[a-z]|!|1234\w*!?))*",
+    re.IGNORECASE,
+)
+_WEAK_PASSWORDS = frozenset(
+    """changeme change-me change_me changeit change-it change_it changethis change-this fixme todo
+    test tests testing test1 test12 test123 test1234 testing123 tester foo bar baz qux foobar
+    foobaz foo123 bar123 hello world helloworld admin admin123 administrator root toor user guest
+    demo example sample dummy fake letmein welcome welcome1 qwerty qwerty123 qwertyuiop qwertzuiop
+    asdf asdfgh asdfghjkl asdfghjkl; zxcvbn abc abc123 abcd abcd1234 abcdef abcdefg abcdefgh
+    abcdefghij 1q2w3e 1q2w3e4r 1q2w3e4r5t 1qaz2wsx 12345asdfg iloveyou monkey dragon master
+    something anything whatever none null nil undefined true false empty string value redacted
+    removed hidden masked plain plaintext hash unsecure insecure notsecret nopass nopassword blank
+    required optional prompt ask wrong bad good invalid valid correct pending runtime mongo mongodb
+    postgres mysql mariadb redis oracle sa vagrant docker ubuntu minio minioadmin rabbitmq elastic
+    xxx xxxx yyyy zzzz asd aaa aaaa bbb a b c x y z""".split()
+)
+_PASSWORD_HASH = re.compile(
+    r"\$(?:1|2[abxy]?|5|6|7|y|gy|apr1|argon2\w{1,2}|scrypt|pbkdf2[-\w]*|bcrypt[-\w]*|P|H|S)\$.+|"
+    r"\{(?:S?SHA\d*|S?MD5|CRYPT|PBKDF2[\w-]*|ARGON2|BCRYPT|SMD5|NTLM|CLEARTEXT|PLAIN)[\w.-]*\}.*|"
+    r"(?:pbkdf2_sha\d+|bcrypt(?:_sha256)?|argon2\w*|scrypt|sha1|md5|sha256|sha512)\$.+|"
+    r"SCRAM-SHA-\d+\$.+|md5[0-9a-f]{32}|\*[0-9A-F]{40}|"
+    r"(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{56}|[0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})|"
+    r"(?:[0-9A-F]{32}|[0-9A-F]{40}|[0-9A-F]{64}|[0-9A-F]{128})"
+)
+
+
+def _placeholder_password(text: str, span: Span) -> bool:
+    value = text[span.start : span.end].strip("\"'`<>[]() ")
+    return value.lower() in _WEAK_PASSWORDS or bool(_PLACEHOLDER_PASSWORD.fullmatch(value))
+
+
+def _password_hash(text: str, span: Span) -> bool:
+    return bool(_PASSWORD_HASH.fullmatch(text[span.start : span.end]))
+
+
+# --- Keys ---------------------------------------------------------------------------------------
+
+_PLACEHOLDER_KEY = re.compile(
+    r".*(?:your[-_ ]?|my[-_ ]?(?:api|secret|access|token|key|long)|example|sample|placeholder|"
+    r"redacted|removed|changeme|change[-_ ]me|insert|replace|dummy|fake|mock|todo|fixme|xxxx|"
+    r"here\b|foobar|test[-_ ]?(?:key|token|secret|api)|deadbeef|abc123|abcdef|123456789|012345).*|"
+    r"(?:[a-z]+[-_ .]?)*(?:key|secret|token|apikey|password|session|value|string|id|verifier)"
+    r"(?:[-_ .]?(?:id|key|value|here|string|\d{1,3}))*|<.*>|\[.*\]|\.{3,}|\*+|x+|"
+    r"foo|bar|baz|abc|test|testing\d*|secret|none|null|true|false|dumbo|dummy|shhh+|newvalue|.{0,5}",
+    re.IGNORECASE,
+)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_HEX_DIGEST = re.compile(r"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})")
+_DIGEST_NEAR = re.compile(
+    r"sha-?\d*|md5|\bhash|checksum|commit|integrity|digest|fingerprint|revision|\brev\b|etag|"
+    r"git|blob|tree|parent|crc|thumbprint|signature",
+    re.IGNORECASE,
+)
+_INTEGRITY = re.compile(r"(?:sha(?:1|256|384|512)[-:=]|md5[-:=]|h1:)[A-Za-z0-9+/=_-]+")
+
+
+def _placeholder_key(text: str, span: Span) -> bool:
+    return bool(_PLACEHOLDER_KEY.fullmatch(text[span.start : span.end][:200]))
+
+
+def _low_variety(text: str, span: Span) -> bool:
+    """Few different characters, one run repeated, or neighbours of the alphabet in a row."""
+    value = text[span.start : span.end][:400]
+    body = [char.lower() for char in value if char.isalnum()]
+    if len(body) < 6:
+        return False
+    steps = [ord(b) - ord(a) for a, b in pairwise(body)]
+    sequential = max(steps.count(0), steps.count(1), steps.count(-1))
+    return sequential >= 0.6 * len(steps) or (len(body) >= 12 and len(set(body)) <= 4)
+
+
+def _identifier_uuid(text: str, span: Span) -> bool:
+    return bool(_UUID.fullmatch(text[span.start : span.end].strip("{}")))
+
+
+def _checksum(text: str, span: Span) -> bool:
+    value = text[span.start : span.end]
+    if _INTEGRITY.fullmatch(value):
+        return True
+    before = _before(text, span)
+    return bool(_HEX_DIGEST.fullmatch(value)) and bool(_DIGEST_NEAR.search(before))
+
+
+def _public_key(text: str, span: Span) -> bool:
+    value = text[span.start : span.end]
+    if re.match(r"AAAA(?:B3NzaC1|C3NzaC1|E2VjZHNh|GnNr)", value):
+        return True
+    head = text[max(0, span.start - 80) : span.start]
+    armour = re.search(r"-----BEGIN ([A-Z0-9 ]{1,40})-----[\s\"'\\nr+]*\Z", head)
+    return armour is not None and "PRIVATE" not in armour[1]
+
+
+# --- Any secret ---------------------------------------------------------------------------------
+
+_TEMPLATE = re.compile(
+    r".*(?:\$\{[^}]*\}|\{\{.*\}\}|\{%.*%\}|\$\([^)]*\)|#\{[^}]*\}|<%.*%>|%\([a-zA-Z_]+\)[sdr]|"
+    r"%%[A-Z_]+%%|@@[A-Z_]+@@|\$\{\{.*).*|"
+    r"\$[A-Za-z_][A-Za-z0-9_]*|%[A-Z_]+%|%[sdrvqxu@]|"
+    r"\{[a-zA-Z_][\w.]*\}|\{\d*\}|<[^<>]*>|\[[^\]]*\]|"
+    r"__[A-Za-z_]+__|@[A-Za-z_]+@|:[a-z_]+"
+)
+_EXPRESSION = re.compile(
+    r"(?:[A-Za-z_$][\w$]*(?:\.|->|::))+[A-Za-z_$][\w$]*(?:\(.*\)?|\[.*\]?)?|"
+    r"[A-Za-z_$][\w$]*(?:\(.*|\[.*)|"
+    r"(?:os\.environ|process\.env|getenv|ENV\b|System\.get|config\b|settings\b).*|"
+    r"&?\*?[A-Za-z_]\w*->.*|"
+    r"(?:None|null|nil|undefined|true|false|True|False|NULL|self|this|function|return|await|new|str|"
+    r"string|String|int|bool|bytes|optional|required)"
+)
+_NO_CONTENT = re.compile(r"[\W_]*")
+
+
+def _template(text: str, span: Span) -> bool:
+    return bool(_TEMPLATE.fullmatch(text[span.start : span.end][:300]))
+
+
+def _expression(text: str, span: Span) -> bool:
+    return bool(_EXPRESSION.fullmatch(text[span.start : span.end][:300]))
+
+
+def _punctuation(text: str, span: Span) -> bool:
+    return bool(_NO_CONTENT.fullmatch(text[span.start : span.end]))
+
+
+# --- Attribution --------------------------------------------------------------------------------
+
+_COPYRIGHT = re.compile(
+    r"copyright|copyleft|\(c\)\s|©|&copy;|\bcopr\.|SPDX-FileCopyrightText|\\u00a9",
+    re.IGNORECASE,
+)
+
+
+def _copyright_line(text: str, span: Span) -> bool:
+    return bool(_COPYRIGHT.search(_before(text, span)))
+
+
+def _filter(
+    name: str,
+    description: str,
+    labels: str,
+    holds: Callable[[str, Span], bool],
+    kind: str = "example",
+) -> Filter:
+    return Filter(
+        name=name, description=description, labels=tuple(labels.split()), kind=kind, holds=holds
+    )
+
+
+_PERSONAL = "NAME USERNAME EMAIL"
+_SECRET = "KEY PASSWORD"
+
+FILTERS: tuple[Filter, ...] = (
+    _filter("not-an-ip", "Not a valid IPv4 or IPv6 address", "IP_ADDRESS", _not_an_ip),
+    _filter(
+        "private-ip",
+        "Private, loopback, link-local, multicast or reserved address (IANA registries)",
+        "IP_ADDRESS",
+        _private_ip,
+    ),
+    _filter(
+        "documentation-ip",
+        "Address of a documentation or benchmarking network (RFC 5737, 3849, 2544)",
+        "IP_ADDRESS",
+        _documentation_ip,
+    ),
+    _filter(
+        "netmask",
+        "Netmask, or a network whose host part is all zero",
+        "IP_ADDRESS",
+        _netmask_or_network,
+    ),
+    _filter("public-resolver", "Well-known public DNS resolver", "IP_ADDRESS", _public_resolver),
+    _filter(
+        "made-up-ip",
+        "Obviously made up: 1.2.3.4, 12.34.56.78, 44.44.44.44, dead:beef",
+        "IP_ADDRESS",
+        _made_up_ip,
+    ),
+    _filter(
+        "example-domain",
+        "Address at example.*, .test, foo.*, domain.com and the like",
+        "EMAIL",
+        _example_domain,
+    ),
+    _filter(
+        "placeholder-email",
+        "Placeholder local part: john.doe, your.name, firstname.lastname, foo",
+        "EMAIL",
+        _placeholder_email,
+    ),
+    _filter(
+        "algorithm-name", "SSH algorithm or extension of e-mail form", "EMAIL", _algorithm_name
+    ),
+    _filter(
+        "repository-address",
+        "user@host:path of git, ssh, scp or rsync",
+        "EMAIL",
+        _repository_address,
+    ),
+    _filter("message-id", "Message-ID and other identifiers of e-mail form", "EMAIL", _message_id),
+    _filter("principal", "user@host without a top-level domain", "EMAIL", _principal),
+    _filter("placeholder-name", "John Doe, Alice, Foo Bar, Your Name", "NAME", _placeholder_name),
+    _filter(
+        "system-user",
+        "Account that exists on every system or names a role: root, admin, test",
+        "USERNAME",
+        _system_user,
+    ),
+    _filter(
+        "placeholder-user",
+        "myuser, your_username, test-user, user42",
+        "USERNAME",
+        _placeholder_user,
+    ),
+    _filter(
+        "placeholder-password",
+        "password, changeme, secret, test and their variants",
+        "PASSWORD",
+        _placeholder_password,
+    ),
+    _filter(
+        "password-hash",
+        "Hash of a password: crypt, bcrypt, LDAP, Django and hexadecimal forms",
+        "PASSWORD",
+        _password_hash,
+    ),
+    _filter("placeholder-key", "YOUR_API_KEY, xxxx, EXAMPLE, abc123", "KEY", _placeholder_key),
+    _filter(
+        "low-variety",
+        "Few different characters, or a sequence: 00000000, 12345678, aaaabbbb",
+        _SECRET,
+        _low_variety,
+    ),
+    _filter("uuid", "UUID, an identifier and no secret", "KEY", _identifier_uuid),
+    _filter(
+        "checksum",
+        "Hexadecimal digest beside a word such as sha256, commit or integrity",
+        "KEY",
+        _checksum,
+    ),
+    _filter("public-key", "Body of a public key or certificate", "KEY", _public_key),
+    _filter(
+        "template",
+        "Template or variable that is filled in later: ${PASS}, {{ token }}, %s, <key>",
+        "KEY PASSWORD USERNAME",
+        _template,
+    ),
+    _filter(
+        "expression",
+        "Expression of code and no literal: self.password, getToken()",
+        _SECRET,
+        _expression,
+    ),
+    _filter(
+        "punctuation",
+        "No letter and no digit",
+        "NAME USERNAME EMAIL IP_ADDRESS KEY PASSWORD",
+        _punctuation,
+    ),
+    _filter(
+        "copyright-line",
+        "Name, handle or address on a copyright line",
+        _PERSONAL,
+        _copyright_line,
+        kind="licence",
+    ),
+)
+"""All filters, in the order they are tried; the first that holds sets the kind."""
+
+_BY_LABEL = {
+    label: tuple(rule for rule in FILTERS if label in rule.labels)
+    for label in dict.fromkeys(label for rule in FILTERS for label in rule.labels)
+}
+
+
+def classify(
+    text: str, spans: Iterable[Span], disabled: frozenset[str] = frozenset()
+) -> list[Span]:
+    """Set the kind of each span: that of the first filter that holds, else `real`.
+
+    Args:
+        text: The document the spans lie in.
+        spans: Spans of any source.
+        disabled: Names of filters that are not applied.
+
+    Returns:
+        The same spans in the same order; nothing but `kind` differs.
+    """
+    return [replace(span, kind=_kind(text, span, disabled)) for span in spans]
+
+
+def _kind(text: str, span: Span, disabled: frozenset[str]) -> str:
+    for rule in _BY_LABEL.get(span.label, ()):
+        if rule.name not in disabled and rule.holds(text, span):
+            return rule.kind
+    return "real"
