@@ -4,6 +4,7 @@ A record is a JSON line `{"id", "language", "package", "path", "text", "spans": 
 "label", "kind"}]}`; offsets are code points of the text.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def iter_batches(
         length = len(documents[index].ids)
         first = int(rng.integers(1, chunks.max_tokens + 1))
         bounds = [0, *range(min(first, length), length, chunks.max_tokens), length]
-        pieces += [(index, s, e) for s, e in zip(bounds[:-1], bounds[1:], strict=True) if s < e]
+        pieces += [(index, s, e) for s, e in itertools.pairwise(bounds) if s < e]
     # Sorted by length within a window of many batches: little padding, order still random.
     pool = batch_size * 50
     batches = []

@@ -4,12 +4,12 @@ text -> tokens with character offsets -> overlapping chunks -> `predict` -> one 
 probabilities per token -> spans -> merged with the pattern detectors -> kinds set by the filters.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from pii.filters import classify
 from pii.labels import LABELS, TAGS, check_labels, tag_columns
 from pii.patterns import find_patterns
 from pii.spans import Span, resolve_overlaps
+from starencoder.config import load_tagger_config
 from starencoder.errors import CheckpointError, ConfigError
 from starencoder.tokenizer import CodeTokenizer, load_tokenizer
 
@@ -90,7 +91,7 @@ def _segment_bounds(text: str) -> Iterator[int]:
         yield start
 
 
-def label_probabilities(
+def tag_probabilities(
     ids: npt.NDArray[np.int32], tagger: Tagger
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Stitched tag probabilities, blocks of `(n, len(TAGS))` in token order."""
@@ -205,21 +206,34 @@ class Detector:
 
     def detect(self, text: str) -> list[Span]:
         """Find the spans of a text, of every kind, sorted and without overlaps."""
+        return self.combine(text, self.tagged_spans(text))
+
+    def tagged_spans(self, text: str) -> list[Span]:
+        """What the tagger alone finds, whatever the score."""
+        if self._tagger is None:
+            return []
+        ids, offsets = tokenize_document(text, self._tagger.tokenizer)
+        return decode_spans(text, offsets, tag_probabilities(ids, self._tagger))
+
+    def combine(
+        self, text: str, tagged: Sequence[Span], thresholds: Mapping[str, float] | None = None
+    ) -> list[Span]:
+        """Merge the tagger's spans that meet their threshold with the patterns' and set the kinds.
+
+        Args:
+            text: The document.
+            tagged: What `tagged_spans` found in it.
+            thresholds: Used instead of the detector's own, for calibration.
+        """
+        smallest = self._thresholds if thresholds is None else thresholds
         spans = [
             span
             for span in find_patterns(text)
             if span.source.removeprefix("pattern:") not in self._disabled
         ]
-        if self._tagger is not None:
-            ids, offsets = tokenize_document(text, self._tagger.tokenizer)
-            spans += [
-                span
-                for span in decode_spans(text, offsets, label_probabilities(ids, self._tagger))
-                if span.score >= self._thresholds[span.label]
-            ]
-        # Kinds first: a placeholder must not push out what stands beside or around it.
-        kept = resolve_overlaps(spans)
-        return [span for span in classify(text, kept, self._disabled) if span.label in self._labels]
+        spans += [span for span in tagged if span.score >= smallest[span.label]]
+        found = classify(text, resolve_overlaps(spans), self._disabled)
+        return [span for span in found if span.label in self._labels]
 
 
 def load_detector(
@@ -277,18 +291,15 @@ def load_tagger(directory: Path, predict: Predict) -> Tagger:
     Raises:
         CheckpointError: `config.json` has no tags or unusable settings.
     """
-    path = directory / "config.json"
+    config = load_tagger_config(directory)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        tags = {int(index): tag for index, tag in config["id2label"].items()}
-        columns = tag_columns(tags)
-        settings = config.get("pii")
-        if settings is None:
-            longest = min(512, int(config["max_position_embeddings"])) - 2
+        columns = tag_columns(config.id2label)
+        if not config.pii:
+            longest = min(512, config.encoder.max_positions) - 2
             chunks = ChunkConfig(max_tokens=longest, stride=longest * 3 // 4)
-            even = dict.fromkeys(LABELS, 0.5)
-            points = dict.fromkeys(OPERATING_POINTS, even)
+            points = dict.fromkeys(OPERATING_POINTS, dict.fromkeys(LABELS, 0.5))
         else:
+            settings: Any = config.pii
             chunks = ChunkConfig(max_tokens=settings["max_tokens"], stride=settings["stride"])
             points = {
                 point: {
@@ -296,13 +307,10 @@ def load_tagger(directory: Path, predict: Predict) -> Tagger:
                 }
                 for point in OPERATING_POINTS
             }
-    except OSError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: {error.strerror or error}; expected a tagger's config.json"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: not the configuration of a tagger ({type(error).__name__}: {error}); "
-            "expected id2label and, optionally, pii with max_tokens, stride, operating_points"
+            f"{directory / 'config.json'}: not the configuration of a tagger of ours ({error}); "
+            "expected known tags in id2label and, if there is pii, its max_tokens, stride and "
+            "operating_points"
         ) from error
     return Tagger(load_tokenizer(directory), predict, columns, chunks, points)

@@ -5,7 +5,7 @@ of bigcode-dataset's `evaluate_pii_ds`), one to one. Gold spans that are not `re
 wanted nor punished: a prediction at least half of which lies in one is left out of the count.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pii.labels import LABELS
@@ -92,34 +92,20 @@ def total(per_document: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:
     return sums
 
 
-def calibrate(
-    detect: Callable[[str, float], list[Span]],
-    documents: Sequence[tuple[str, Sequence[Span]]],
-    *,
-    betas: Mapping[str, float],
-) -> dict[str, dict[str, float]]:
+def best_thresholds(
+    tables: Mapping[float, Mapping[str, Counts]], *, beta: float
+) -> dict[str, float]:
     """Choose the score from which each label is reported.
 
     Args:
-        detect: Text and smallest model score to the spans that would be reported.
-        documents: Texts with their gold spans.
-        betas: Operating point to the beta of the F-score that it maximises.
-
-    Returns:
-        Thresholds by operating point and label.
+        tables: Counts by label for each threshold that was tried.
+        beta: The F-score to maximise; above 1 it prefers recall.
     """
-    grid = [round(0.30 + 0.03 * step, 2) for step in range(23)]
-    tables = {
-        threshold: total(count_matches(gold, detect(text, threshold)) for text, gold in documents)
-        for threshold in grid
-    }
-    chosen: dict[str, dict[str, float]] = {}
-    for point, beta in betas.items():
-        chosen[point] = {}
-        for label in LABELS:
-            scores = {t: tables[t][label].f_score(beta) for t in grid}
-            best = max(scores.values())
-            # The middle of the plateau around the best score is what generalises.
-            plateau = [t for t in grid if scores[t] >= best - 0.005]
-            chosen[point][label] = plateau[len(plateau) // 2]
+    chosen = {}
+    for label in LABELS:
+        scores = {threshold: tables[threshold][label].f_score(beta) for threshold in sorted(tables)}
+        best = max(scores.values())
+        # The middle of the plateau around the best score is what generalises.
+        plateau = [threshold for threshold, score in scores.items() if score >= best - 0.005]
+        chosen[label] = plateau[len(plateau) // 2]
     return chosen
