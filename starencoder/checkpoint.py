@@ -1,7 +1,7 @@
 """Model directories: `config.json` and `model.safetensors` to a model and back.
 
 The layout is that of Hugging Face's BERT: `transformers` loads what is saved here, and what it
-saves is loaded here. Tensors that are missing, unexpected or of another shape are listed in an error.
+saves is loaded here. Tensors that are missing, unexpected or of another shape are errors.
 """
 
 import json

@@ -1,0 +1,99 @@
+"""Compare two ways of computing a tagger's probabilities over the same chunks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pii.detect import Predict
+from starencoder.config import EncoderConfig
+from starencoder.errors import ParityError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """How far the probabilities of two predict callables lie apart."""
+
+    largest: float
+    """Largest absolute difference of one probability."""
+    chunk: int
+    """Chunk and token of the largest difference, both counted from 0."""
+    token: int
+    mean: float
+    """Mean absolute difference over all probabilities."""
+    changed_tags: float
+    """Share of tokens whose likeliest tag differs, in [0, 1]."""
+
+
+def compare(reference: Predict, candidate: Predict, chunks: Sequence[Sequence[int]]) -> Difference:
+    """Run both over `chunks`, which are at least one.
+
+    Raises:
+        ParityError: An array of the candidate has another shape or a value that is not finite.
+    """
+    largest, where, total, values, changed, tokens = -1.0, (0, 0), 0.0, 0, 0, 0
+    pairs = zip(reference(chunks), candidate(chunks), strict=True)
+    for index, (wanted, found) in enumerate(pairs):
+        if found.shape != wanted.shape:
+            raise ParityError(
+                f"chunk {index}: the shape of the probabilities is {found.shape}, "
+                f"expected {wanted.shape}"
+            )
+        if not np.isfinite(found).all():
+            token = int(np.argwhere(~np.isfinite(found))[0][0])
+            raise ParityError(f"chunk {index}, token {token}: a probability is not finite")
+        gap = np.abs(found - wanted)
+        if gap.max() > largest:
+            largest, where = float(gap.max()), (index, int(gap.max(axis=1).argmax()))
+        total += float(gap.sum())
+        values += gap.size
+        changed += int((found.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+        tokens += len(gap)
+    return Difference(
+        largest=largest,
+        chunk=where[0],
+        token=where[1],
+        mean=total / values,
+        changed_tags=changed / tokens,
+    )
+
+
+def check_parity(
+    reference: Predict,
+    candidate: Predict,
+    chunks: Sequence[Sequence[int]],
+    *,
+    limit: float,
+    name: str,
+) -> Difference:
+    """Compare, and refuse a candidate that differs by more than `limit` anywhere.
+
+    Args:
+        reference: What is right.
+        candidate: What is checked.
+        chunks: Token ids, cls and sep included, of at least one chunk.
+        limit: Largest absolute difference of one probability that is accepted.
+        name: What the error calls the candidate.
+
+    Raises:
+        ParityError: The largest difference, with its chunk and token.
+    """
+    difference = compare(reference, candidate, chunks)
+    if difference.largest > limit:
+        raise ParityError(
+            f"{name}: probabilities differ from the checkpoint by {difference.largest:.1e} "
+            f"(limit {limit:.0e}) at chunk {difference.chunk}, token {difference.token}"
+        )
+    return difference
+
+
+def probe_chunks(config: EncoderConfig, *, seed: int = 0) -> list[list[int]]:
+    """Chunks of random token ids, from the shortest to the longest that the encoder reads."""
+    generator = np.random.default_rng(seed)
+    longest = config.max_positions
+    lengths = {1, 2, 3, 17, 64, 127, 128, 129, longest // 2, longest - 1, longest}
+    return [
+        generator.integers(0, config.vocab_size, length).tolist()
+        for length in sorted(lengths)
+        if 1 <= length <= longest
+    ]
