@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pii.dataset import Document
+from pii.labels import LABELS
 from pii.patterns import find_patterns
 from pii.spans import Span, resolve_overlaps
 from pii.values import ValueMaker
@@ -27,11 +28,13 @@ _WINDOW_CHARS = 2000
 _ORGANISATION = re.compile(
     r"\b(?:Inc|Ltd|LLC|GmbH|Corp|Corporation|Company|Co|Foundation|Project|Team|Authors?|Group|"
     r"Contributors?|University|Institute|Labs?|Software|Technologies|Systems|Networks?|Developers?|"
-    r"Committee|Consortium|Association|Community|Regents|Limited|Platforms|Google|Microsoft|Red Hat|"
-    r"Facebook|Amazon|Oracle|IBM|Intel|Apple|Mozilla|Free|Open|The|All|This|License|AG|SA|BV|AB|"
-    r"Solutions|Services|Debian|Society|Center|Centre|Laboratory|National|Research|Council|Rights)\b"
+    r"Committee|Consortium|Association|Community|Regents|Limited|Platforms|"
+    r"Google|Microsoft|Red Hat|Facebook|Amazon|Oracle|IBM|Intel|Apple|Mozilla|Free|Open|The|All|This|License|AG|SA|BV|AB|"
+    r"Solutions|Services|Debian|Society|Center|Centre|Laboratory|National|Research|"
+    r"Council|Rights)\b"
 )
-_NAME = r"[A-Z][\w'’.-]*[\w.](?:[ \t]+(?:[A-Z][\w'’.-]*|van|von|de|der|da|del|la|bin)){1,3}"
+_WORD = r"[A-Z](?:\.|[\w'’-]*[a-zß-ÿ][\w'’-]*)"
+_NAME = rf"{_WORD}(?:[ \t]+(?:{_WORD}|[A-Z]\.?(?= )|van|von|de|der|da|del|la|bin)){{1,3}}"
 
 # (label, pattern): group `v` is the value of a site. Passwords, keys and user names are replaced
 # only where a literal stands; a name only where it does not look like an organisation.
@@ -48,9 +51,9 @@ _SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("NAME", rf"(?:@author|\\author|__author__ = ['\"]|moduleauthor::)[ \t]*(?P<v>{_NAME})"),
         (
             "NAME",
-            r"(?i:author|maintainer|written by|contributed by|patch by|thanks to|credits? to|"
-            r"reported by|suggested by|developed by|created by|signed-off-by|reviewed-by)"
-            rf"[\"']?[ \t]*[:=]?[ \t]*[\"']?(?P<v>{_NAME})",
+            r"(?:(?i:authors?|maintainer|signed-off-by|reviewed-by)[\"']?[ \t]*[:=]|(?i:written|"
+            r"contributed|patch|reported|suggested|developed|created) by|(?i:thanks|credits?) to)"
+            rf"[ \t]*[\"']?(?P<v>{_NAME})",
         ),
         ("NAME", rf"(?m)^[ \t]*\[ (?P<v>{_NAME}) \]$"),
         ("USERNAME", r"(?:TODO|FIXME|XXX)[ \t]?\((?P<v>[a-z][\w.-]{1,30})\)"),
@@ -67,6 +70,12 @@ _SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"(?P<v>[^\s\"'${}<>%()\[\]]{3,40})[\"']",
         ),
         (
+            # Unquoted, alone on its line, as in configuration files.
+            "PASSWORD",
+            r"(?im)^[ \t]*[\w.-]*(?:password|passwd|passphrase)[ \t]*[:=][ \t]*"
+            r"(?P<v>[^\s\"'${}<>%()\[\],;|&]{4,40})$",
+        ),
+        (
             "KEY",
             r"(?i:api_?key|token|access_?key|client_?secret|auth_?key|secret(?:_?key)?)[\"']?[ \t]*"
             r"(?:=>|[:=])[ \t]*[\"'](?P<v>[A-Za-z0-9+/_=-]{10,90})[\"']",
@@ -75,11 +84,14 @@ _SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 
 _SLOT = re.compile(r"\{([A-Za-z_0-9]+)\}")
-_LABEL_SLOTS = frozenset(("NAME", "USERNAME", "EMAIL", "IP_ADDRESS", "KEY", "PASSWORD"))
+# How often a line is written for the sake of each label: most often what real code shows least.
+_LABEL_SHARES = {
+    "NAME": 0.2, "USERNAME": 0.2, "EMAIL": 0.06, "IP_ADDRESS": 0.08, "KEY": 0.26, "PASSWORD": 0.2,
+}  # fmt: skip
 _VARIABLES = {
     "password_var": (
-        "password passwd pwd pass passphrase db_password user_password root_password admin_password "
-        "smtp_password mysql_password bind_password ldap_password secret_password new_password "
+        "password passwd pwd pass passphrase db_password user_password root_password "
+        "admin_password smtp_password mysql_password bind_password ldap_password secret_password new_password "
         "keystore_password proxy_password ftp_password auth_pass redis_password"
     ).split(),
     "key_var": (
@@ -88,16 +100,21 @@ _VARIABLES = {
         "encryption_key signing_key bearer_token shared_secret jwt_secret hmac_key apikey app_key"
     ).split(),
     "user_var": (
-        "user username user_name login db_user owner account smtp_user bind_user uid nick admin_user"
+        "user username user_name login db_user owner account smtp_user bind_user uid nick "
+        "admin_user"
     ).split(),
-    "host_var": "host server address ip ip_address remote_addr bind_address master gateway peer".split(),
+    "host_var": (
+        "host server address ip ip_address remote_addr bind_address master gateway peer"
+    ).split(),
 }
 _CAMEL = frozenset(
     ("JavaScript", "TypeScript", "Vue", "Java", "C#", "Scala", "Kotlin", "Swift", "JSON", "Go")
 )
 _COMMENTS = (
-    "fix the {0} of the {1}", "this is not thread safe yet", "handle empty {0}", "{0} should be {1}",
-    "remove when {0} is gone", "add support for {0} and {1}", "why is {0} here?", "see the {0} docs",
+    "fix the {0} of the {1}", "this is not thread safe yet", "handle empty {0}",
+    "{0} should be {1}",
+    "remove when {0} is gone", "add support for {0} and {1}", "why is {0} here?",
+    "see the {0} docs",
     "the {0} was wrong", "improve {0} handling", "make {0} work with {1}", "check the {0} first",
 )  # fmt: skip
 
@@ -120,11 +137,11 @@ class _Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _Line:
+    text: str
     groups: frozenset[str]
-    lines: tuple[str, ...]
+    """The languages it is written in; `*` for any."""
     weight: float
-    negative: bool
 
 
 class Synthesizer:
@@ -134,16 +151,21 @@ class Synthesizer:
         """Read the tables of lines; `rng` and `values` are where all randomness comes from."""
         self._rng = rng
         self._values = values
+        self._negative: list[_Line] = []
+        self._positive: dict[str, list[_Line]] = {label: [] for label in LABELS}
         data = tomllib.loads((Path(__file__).parent / "synthesis.toml").read_text("utf-8"))
-        self._tables = [
-            _Table(
-                groups=frozenset(table["groups"]),
-                lines=tuple(table["lines"]),
-                weight=float(table.get("weight", len(table["lines"]))),
-                negative=name.startswith("none_"),
-            )
-            for name, table in data.items()
-        ]
+        for name, table in data.items():
+            groups, weight = frozenset(table["groups"]), float(table.get("weight", 1))
+            for text in table["lines"]:
+                line = _Line(text, groups, weight)
+                slots = {"KEY" if slot == "PEM" else slot for slot in _SLOT.findall(text)}
+                if name.startswith("none_"):
+                    self._negative.append(line)
+                for label in slots.intersection(LABELS):
+                    self._positive[label].append(line)
+
+    def _draw_label(self) -> str:
+        return self._rng.choices(list(_LABEL_SHARES), list(_LABEL_SHARES.values()))[0]
 
     def window(self, source: Source) -> str:
         """A run of whole lines of a file, now and then its head, where headers stand."""
@@ -224,12 +246,11 @@ class Synthesizer:
     def _insert_line(self, pieces: list[_Piece], language: str) -> list[_Piece]:
         """Write one line of the tables after a random line end outside labelled text."""
         rng = self._rng
-        tables = [t for t in self._tables if language in t.groups or "*" in t.groups]
-        if rng.random() < 0.12 or len(tables) < 3:
-            tables = self._tables
         negative = rng.random() < 0.25
-        tables = [t for t in tables if t.negative == negative] or self._tables
-        table = rng.choices(tables, [t.weight for t in tables])[0]
+        lines = self._negative if negative else self._positive[self._draw_label()]
+        if rng.random() > 0.1:  # mostly what is written in this language
+            lines = [line for line in lines if line.groups & {language, "*"}] or lines
+        line_text = rng.choices(lines, [line.weight for line in lines])[0].text
         places = [
             (index, match.end())
             for index, piece in enumerate(pieces)
@@ -243,7 +264,7 @@ class Synthesizer:
         indent = re.match(r"[ \t]*", after)
         margin = indent[0] if indent else ""
         new = [_Piece(before)]
-        for line in rng.choice(table.lines).split("\n"):
+        for line in line_text.split("\n"):
             new += [_Piece(margin), *self._fill(line, language), _Piece("\n")]
         return [*pieces[:index], *new, _Piece(after), *pieces[index + 1 :]]
 
@@ -255,7 +276,7 @@ class Synthesizer:
             yield _Piece(line[position : match.start()])
             position = match.end()
             slot = match[1]
-            if slot in _LABEL_SLOTS:
+            if slot in LABELS:
                 value = self._values.make(slot)
                 yield _Piece(value.text, slot, value.kind)
             elif slot == "PEM":
@@ -336,7 +357,7 @@ class Synthesizer:
                     stem
                     + " "
                     + rng.choice(
-                        "Inc.|Ltd|GmbH|Corporation|Foundation|Project|Team|Contributors|Authors|LLC|Group|Software".split(
+                        "Inc.|Ltd|GmbH|Corporation|Foundation|Project|Team|Contributors|Authors".split(
                             "|"
                         )
                     )
@@ -372,7 +393,7 @@ def revalue(document: Document, values: ValueMaker, rng: random.Random) -> Docum
 
 
 def harvest_words(texts: Iterable[str], limit: int = 4000) -> list[str]:
-    """The commonest lower-case words of real code that are neither short nor keywords everywhere."""
+    """The commonest lower-case words of real code, but for those that stand everywhere."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(set(re.findall(r"(?<![a-zA-Z])[a-z]{4,9}(?![a-zA-Z])", text)))

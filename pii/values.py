@@ -172,7 +172,8 @@ class ValueMaker:
         if form < 0.86:
             return f"{first} {last}-{self._parts()[1]}"
         if form < 0.88:
-            return f"{first} {rng.choice(['van', 'von', 'de', 'van der', 'del', 'da', 'bin', 'al'])} {last}"
+            particle = rng.choice(["van", "von", "de", "van der", "del", "da", "bin", "al"])
+            return f"{first} {particle} {last}"
         if form < 0.91:
             return f"{first} {last}".lower()
         if form < 0.93:
@@ -303,7 +304,7 @@ class ValueMaker:
         word = rng.choice([self.word(), self.word(), rng.choice(_WEAK)])
         if rng.random() < 0.2:
             word = _ascii(rng.choice(self._parts())).lower() or word
-        digits = rng.choice(["1", "12", "123", "1234", "42", "99", "!", "1!", "#1", "007", "01", "666",
+        digits = rng.choice(["1", "12", "123", "1234", "42", "99", "!", "1!", "#1", "007", "01",
                              str(rng.randint(0, 9999)), str(rng.randint(1960, 2026))])  # fmt: skip
         form = rng.random()
         if form < 0.16:
@@ -340,8 +341,9 @@ class ValueMaker:
     def _example(self, label: str) -> str:
         rng = self._rng
         if label == "IP_ADDRESS":
-            ranges = ["10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/12", "127.0.0.0/8", "192.0.2.0/24",
-                      "198.51.100.0/24", "203.0.113.0/24", "169.254.0.0/16", "224.0.0.0/8"]  # fmt: skip
+            ranges = ["10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/12", "127.0.0.0/8",
+                      "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24",
+                      "169.254.0.0/16", "224.0.0.0/8"]  # fmt: skip
             if rng.random() < 0.2:
                 return rng.choice(["::1", "fe80::1", "2001:db8::1", "127.0.0.1", "0.0.0.0"])
             network = ipaddress.IPv4Network(rng.choice(ranges))

@@ -1,0 +1,204 @@
+"""Text to token ids and character offsets: byte-level BPE, and the special tokens by name.
+
+The vocabulary is StarCoder's scheme: all 256 bytes, digits split one by one, StarCoder's sentinels
+as ids 0 to 18, then pieces of words, then pad, sep, cls and mask.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starencoder.errors import CheckpointError, ConfigError, MissingExtraError, OutputError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SENTINELS = (
+    "<|endoftext|>", "<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>",
+    "<gh_stars>", "<issue_start>", "<issue_comment>", "<issue_closed>", "<jupyter_start>",
+    "<jupyter_text>", "<jupyter_code>", "<jupyter_output>", "<empty_output>", "<commit_before>",
+    "<commit_msg>", "<commit_after>", "<reponame>",
+)  # fmt: skip
+"""StarCoder's special tokens in the order of their ids."""
+
+TOKENIZER_FILE = "tokenizer.json"
+
+_ENCODER_TOKENS = ("<pad>", "<sep>", "<cls>", "<mask>")
+# Each special token by the names that StarEncoder and BERT give it.
+_SPELLINGS = {
+    "pad": ("<pad>", "[PAD]"),
+    "sep": ("<sep>", "[SEP]"),
+    "cls": ("<cls>", "[CLS]"),
+    "mask": ("<mask>", "[MASK]"),
+}
+_LONGEST_TOKEN = 24
+"""Characters; longer merges are runs of one character or licence sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids and, per token, its `(start, end)` in code points of the text.
+
+    The offsets leave out spaces in front of a word that belong to its token.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class CodeTokenizer:
+    """A loaded `tokenizer.json` with its special tokens. Build it with `load_tokenizer`."""
+
+    def __init__(self, bpe: "Tokenizer", special: dict[str, int]) -> None:
+        """Wrap a tokenizer; `special` has the ids of pad, sep, cls and mask."""
+        # A file that spells out "<mask>" must not get the token of that name.
+        bpe.encode_special_tokens = True
+        self._bpe = bpe
+        self.pad_id = special["pad"]
+        self.sep_id = special["sep"]
+        self.cls_id = special["cls"]
+        self.mask_id = special["mask"]
+        self.vocab_size: int = bpe.get_vocab_size()
+
+    def encode(self, text: str) -> Encoded:
+        """Tokenise a text; no special token is added or recognised.
+
+        Lone surrogates (bytes that were no valid UTF-8) are read as U+FFFD.
+        """
+        if not text.isascii():
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        encoding = self._bpe.encode(text, add_special_tokens=False)
+        return Encoded(encoding.ids, encoding.offsets)
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids."""
+        return str(self._bpe.decode(ids, skip_special_tokens=False))
+
+
+def load_tokenizer(model_dir: Path) -> CodeTokenizer:
+    """Read `tokenizer.json` and find its special tokens.
+
+    Raises:
+        CheckpointError: The file is missing or broken, or has no pad, sep, cls or mask token.
+        MissingExtraError: The package tokenizers is not installed.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise MissingExtraError(
+            "tokenizers is not installed; a model needs it: pip install 'starencoder[cpu]'"
+        ) from error
+    path = model_dir / TOKENIZER_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        bpe = Tokenizer.from_str(text)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: {error.strerror or error}; a model directory holds tokenizer.json"
+        ) from error
+    # The package raises a plain Exception for a file it cannot use.
+    except Exception as error:
+        raise CheckpointError(f"{path}: not a tokenizer ({error})") from error
+    vocabulary = bpe.get_vocab()
+    named = _named_tokens(model_dir)
+    special = {}
+    for role, spellings in _SPELLINGS.items():
+        token = next((t for t in (named.get(role), *spellings) if t in vocabulary), None)
+        if token is None:
+            raise CheckpointError(
+                f"{path}: no {role} token; expected {' or '.join(spellings)}, or the name given "
+                "in special_tokens_map.json"
+            )
+        special[role] = vocabulary[token]
+    return CodeTokenizer(bpe, special)
+
+
+def _named_tokens(model_dir: Path) -> dict[str, str]:
+    """The names that Hugging Face's side files give to the special tokens."""
+    named: dict[str, str] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        path = model_dir / name
+        if not path.exists():
+            continue
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: not readable JSON ({error})") from error
+        for role in _SPELLINGS:
+            token = values.get(f"{role}_token")
+            if isinstance(token, dict):
+                token = token.get("content")
+            if isinstance(token, str):
+                named.setdefault(role, token)
+    return named
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+    """Learn a vocabulary of exactly `vocab_size` tokens, special tokens included.
+
+    Raises:
+        ConfigError: `vocab_size` has no room for the bytes and the special tokens, or the texts
+            hold too little to fill it.
+        MissingExtraError: The package tokenizers is not installed.
+    """
+    smallest = 256 + len(SENTINELS) + len(_ENCODER_TOKENS)
+    if vocab_size < smallest:
+        raise ConfigError(f"the vocabulary must have at least {smallest} tokens, got {vocab_size}")
+    try:
+        from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    except ImportError as error:
+        raise MissingExtraError(
+            "tokenizers is not installed; training one needs it: pip install 'starencoder[cpu]'"
+        ) from error
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    from tokenizers import processors
+
+    bpe.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size - len(_ENCODER_TOKENS),
+            special_tokens=[AddedToken(token, special=True) for token in SENTINELS],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            max_token_length=_LONGEST_TOKEN,
+            show_progress=False,
+        ),
+    )
+    bpe.add_special_tokens([AddedToken(token, special=True) for token in _ENCODER_TOKENS])
+    if bpe.get_vocab_size() != vocab_size:
+        raise ConfigError(
+            f"the texts gave {bpe.get_vocab_size()} tokens, not {vocab_size}; "
+            "give more text or ask for fewer tokens"
+        )
+    return bpe
+
+
+def save_tokenizer(bpe: "Tokenizer", directory: Path) -> None:
+    """Write `tokenizer.json` and the `tokenizer_config.json` that transformers reads.
+
+    Raises:
+        OutputError: The directory cannot be written.
+    """
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+        **{f"{role}_token": spellings[0] for role, spellings in _SPELLINGS.items()},
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        bpe.save(str(directory / TOKENIZER_FILE))
+        (directory / "tokenizer_config.json").write_text(
+            json.dumps(config, indent=2) + "\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written ({error.strerror})") from error
