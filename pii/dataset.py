@@ -54,6 +54,8 @@ def _document(line: str, where: str) -> Document:
     try:
         record = json.loads(line)
         text = record["text"]
+        if not isinstance(text, str):
+            raise TypeError
         spans = [
             Span(
                 start=span["start"],

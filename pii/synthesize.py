@@ -29,7 +29,8 @@ _ORGANISATION = re.compile(
     r"\b(?:Inc|Ltd|LLC|GmbH|Corp|Corporation|Company|Co|Foundation|Project|Team|Authors?|Group|"
     r"Contributors?|University|Institute|Labs?|Software|Technologies|Systems|Networks?|Developers?|"
     r"Committee|Consortium|Association|Community|Regents|Limited|Platforms|"
-    r"Google|Microsoft|Red Hat|Facebook|Amazon|Oracle|IBM|Intel|Apple|Mozilla|Free|Open|The|All|This|License|AG|SA|BV|AB|"
+    r"Google|Microsoft|Red Hat|Facebook|Amazon|Oracle|IBM|Intel|Apple|Mozilla|"
+    r"Free|Open|The|All|This|License|AG|SA|BV|AB|"
     r"Solutions|Services|Debian|Society|Center|Centre|Laboratory|National|Research|"
     r"Council|Rights)\b"
 )
@@ -91,7 +92,8 @@ _LABEL_SHARES = {
 _VARIABLES = {
     "password_var": (
         "password passwd pwd pass passphrase db_password user_password root_password "
-        "admin_password smtp_password mysql_password bind_password ldap_password secret_password new_password "
+        "admin_password smtp_password mysql_password bind_password ldap_password "
+        "secret_password new_password "
         "keystore_password proxy_password ftp_password auth_pass redis_password"
     ).split(),
     "key_var": (
@@ -395,9 +397,11 @@ def revalue(document: Document, values: ValueMaker, rng: random.Random) -> Docum
 def harvest_words(texts: Iterable[str], limit: int = 4000) -> list[str]:
     """The commonest lower-case words of real code, but for those that stand everywhere."""
     counts: Counter[str] = Counter()
+    num_texts = 0
     for text in texts:
+        num_texts += 1
         counts.update(set(re.findall(r"(?<![a-zA-Z])[a-z]{4,9}(?![a-zA-Z])", text)))
-    return [word for word, _ in counts.most_common(limit + 100)[100:]]
+    return [word for word, count in counts.most_common() if count <= num_texts / 10][:limit]
 
 
 def write_examples(

@@ -110,7 +110,7 @@ class ValueMaker:
                 "faker is not installed; made-up values need it: pip install 'starencoder[train]'"
             ) from error
         self._rng = rng
-        self._words = [word for word in words if 3 <= len(word) <= 10]
+        self._words = [word for word in words if 3 <= len(word) <= 10] or list(_WEAK)
         self._first: list[list[str]] = []
         self._last: list[list[str]] = []
         self._weights = list(_LOCALES.values())

@@ -1,0 +1,134 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pii.chunks import ChunkConfig
+from pii.dataset import TokenisedDocument, align_targets, iter_batches, read_documents
+from pii.labels import IGNORE_TARGET, LABELS, TAGS
+from pii.spans import Span
+from starencoder.errors import DataError
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def record(**changes):
+    span = {"start": 0, "end": 4, "label": "NAME", "kind": "real"}
+    return {"id": "a", "text": "Lena wrote it", "spans": [span], **changes}
+
+
+def test_records_are_read_and_their_spans_sorted(tmp_path):
+    later = {"start": 11, "end": 13, "label": "USERNAME"}
+    path = write(tmp_path / "d.jsonl", record(spans=[later, record()["spans"][0]]))
+
+    (document,) = read_documents(path)
+
+    assert [(s.start, s.label, s.kind) for s in document.spans] == [
+        (0, "NAME", "real"),
+        (11, "USERNAME", "real"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"id": "a", "text": "x"},
+        record(spans=[{"start": 0, "end": 99, "label": "NAME"}]),
+        record(spans=[{"start": 2, "end": 2, "label": "NAME"}]),
+        record(spans=[{"start": 0, "end": 3, "label": "PHONE"}]),
+        record(spans=[*record()["spans"], {"start": 3, "end": 6, "label": "KEY"}]),
+        record(text=None),
+        ["not", "an", "object"],
+    ],
+)
+def test_a_line_that_is_no_record_is_named_and_its_text_is_not_quoted(tmp_path, broken):
+    path = write(tmp_path / "d.jsonl", record(), broken)
+
+    with pytest.raises(DataError, match=r"d\.jsonl:2") as error:
+        read_documents(path)
+    assert "Lena" not in str(error.value)
+
+
+def test_a_missing_file_is_a_data_error(tmp_path):
+    with pytest.raises(DataError, match=r"none\.jsonl"):
+        read_documents(tmp_path / "none.jsonl")
+
+
+@st.composite
+def tokens_and_spans(draw):
+    widths = draw(st.lists(st.integers(0, 6), min_size=1, max_size=30))
+    bounds = np.cumsum([0, *widths])
+    offsets = np.stack([bounds[:-1], bounds[1:]], axis=1).astype(np.int32)
+    cuts = sorted(draw(st.sets(st.integers(0, int(bounds[-1])), max_size=8)))
+    pairs = list(zip(cuts[::2], cuts[1::2], strict=False))
+    spans = [Span(start=a, end=b, label=draw(st.sampled_from(LABELS))) for a, b in pairs]
+    return offsets, spans
+
+
+@given(tokens_and_spans())
+def test_a_token_is_tagged_just_when_it_shares_a_character_with_a_span(case):
+    offsets, spans = case
+    targets = align_targets(offsets, spans)
+
+    for (start, end), target in zip(offsets, targets, strict=True):
+        touching = [s for s in spans if max(start, s.start) < min(end, s.end)]
+        if start < end:
+            assert (TAGS[target] == "O") == (not touching)
+        if touching:
+            assert TAGS[target][2:] in {s.label for s in touching}
+
+
+def test_the_first_token_of_a_span_begins_it():
+    offsets = np.array([[0, 2], [2, 4], [5, 8]], np.int32)
+
+    targets = align_targets(offsets, [Span(start=1, end=8, label="NAME")])
+
+    assert [TAGS[t] for t in targets] == ["B-NAME", "I-NAME", "I-NAME"]
+
+
+class FakeTokenizer:
+    pad_id, cls_id, sep_id = 0, 1, 2
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=20),
+    seed=st.integers(0, 1000),
+    batch_size=st.integers(1, 7),
+)
+def test_an_epoch_holds_every_token_once_with_its_target(lengths, seed, batch_size):
+    documents, first = [], 10
+    for length in lengths:
+        ids = np.arange(first, first + length, dtype=np.int32)
+        documents.append(TokenisedDocument(ids, (ids % 13).astype(np.int8)))
+        first += length
+
+    batches = list(
+        iter_batches(
+            documents,
+            FakeTokenizer(),
+            ChunkConfig(max_tokens=9, stride=9),
+            batch_size=batch_size,
+            rng=np.random.default_rng(seed),
+        )
+    )
+
+    seen = []
+    for batch in batches:
+        assert len(batch.input_ids) <= batch_size
+        for ids, mask, targets in zip(
+            batch.input_ids, batch.attention_mask, batch.targets, strict=True
+        ):
+            length = int(mask.sum())
+            assert ids[0] == 1
+            assert ids[length - 1] == 2
+            assert set(ids[length:]) <= {0}
+            real = targets != IGNORE_TARGET
+            assert list(np.flatnonzero(real)) == list(range(1, length - 1))
+            assert (targets[real] == ids[real] % 13).all()
+            seen += ids[real].tolist()
+    assert sorted(seen) == list(range(10, first))
