@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 from pii.spans import Span
@@ -40,6 +41,51 @@ def _after(text: str, span: Span) -> str:
     """What stands after the span on its line, at most `_REACH` characters."""
     near = text[span.end : span.end + _REACH]
     return re.split(r"[\r\n]", near, maxsplit=1)[0]
+
+
+def _words(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_LONGEST_WORD = 16
+
+
+def _spelled_from(value: str, core: frozenset[str], filler: frozenset[str]) -> bool:
+    """Whether a value is nothing but these words, glued or separated, at least one of the core.
+
+    `my_secret_password` and `testpass` are; `radpass` is not. Trailing digits are not looked at.
+    """
+    value = value.lower().rstrip("0123456789")
+    if not value or len(value) > 80:
+        return False
+    reached: list[bool | None] = [None] * (len(value) + 1)  # None: no; True: with a core word
+    reached[0] = False
+    for at in range(len(value)):
+        with_core = reached[at]
+        if with_core is None:
+            continue
+        if value[at] in "-_ .":
+            reached[at + 1] = reached[at + 1] or with_core
+        for end in range(at + 1, min(len(value), at + _LONGEST_WORD) + 1):
+            word = value[at:end]
+            if word in core:
+                reached[end] = True
+            elif word in filler:
+                reached[end] = reached[end] or with_core
+    return bool(reached[-1])
+
+
+_FILLER = _words(
+    """my your our the some any an this that test testing new old bad wrong good valid invalid the
+    default fallback example sample dummy fake super very really top strong secure insecure not
+    insert enter change changed plain another other correct incorrect no non here value for with to
+    of in is goes replace please it put add delete create update long short custom random db
+    database github gitlab docker mysql mariadb postgres postgresql mongo mongodb redis ldap smtp
+    imap ftp sftp ssh pma auth oauth oauth2 master admin root user users login account service app
+    application api aws gcp azure google slack web http https host remote local first last full
+    email mail unit mock mocked stub regular simple basic hidden real actual existing unknown"""
+)
+"""Words that turn no placeholder into a value."""
 
 
 # --- IP addresses -------------------------------------------------------------------------------
@@ -94,6 +140,10 @@ _PUBLIC_RESOLVERS = frozenset(
 )
 
 
+_NAT64 = int(ipaddress.IPv6Address("64:ff9b::")) >> 32
+
+
+@lru_cache(maxsize=1024)
 def _parse_ip(value: str) -> _IPAddress | None:
     try:
         parsed = ipaddress.ip_address(value.strip("[]").partition("%")[0])
@@ -103,8 +153,9 @@ def _parse_ip(value: str) -> _IPAddress | None:
         embedded = parsed.ipv4_mapped or parsed.sixtofour
         if embedded is not None:
             return embedded
-        if parsed in ipaddress.ip_network("64:ff9b::/96"):
-            return ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+        prefix, low = int(parsed) >> 32, int(parsed) & 0xFFFFFFFF
+        if prefix == _NAT64 or (prefix == 0 and low > 0xFFFF):  # RFC 6052; ::a.b.c.d of RFC 4291
+            return ipaddress.IPv4Address(low)
     return parsed
 
 
@@ -151,7 +202,7 @@ def _made_up_ip(text: str, span: Span) -> bool:
         )
     octets = [int(octet) for octet in str(address).split(".")]
     steps = {b - a for a, b in pairwise(octets)}
-    if len(steps) == 1 or len(set(octets[:3])) == 1:
+    if len(steps) == 1 or len(set(octets[:3])) == 1 or octets[1:] == [0, 0, 1]:
         return True
     digits = "".join(map(str, octets))
     return digits in "12345678901234567890" or digits in "98765432109876543210"
@@ -291,14 +342,12 @@ _SYSTEM_USERS = frozenset(
     masteruser adminuser dbo sysdba informix db2inst1 minio minioadmin tomcat laravel sail forge
     wordpress drupal joomla magento vpn wheel staff smoke uid login_name account""".split()
 )
+_USER_CORE = _words(
+    """user users username usr login account owner member admin administrator name handle customer
+    guest person nickname userid uid nick somebody someone tester editor viewer staff manager"""
+)
 _PLACEHOLDER_USER = re.compile(
-    r"(?:(?:my|your|some|the|a|an|new|test|fake|dummy|example|sample|default|custom|delete|change|"
-    r"add|other|another|valid|invalid|bad|good|wrong|non|no|db|pma|admin|super|master)[-_.]?)+"
-    r"(?:database|db|github|gitlab|docker|mysql|postgres|ldap|smtp|ftp|redis|aws|name|login)?[-_.]?"
-    r"(?:user|username|login|account|owner|admin|name|handle)?(?:[-_.]?(?:name|id))?\d{0,3}|"
-    r"user(?:name)?[-_.]?[a-z]?\d{0,4}|[a-z]*(?:user|username)|test[-_.]?\d{0,4}|[a-z]|[a-z]{2}|"
-    r"x+|y+|z+|abc|xyz|aaa|bbb|foo\d*|bar\d*|.*\[bot\]",
-    re.IGNORECASE,
+    r"\w{1,2}|x+|y+|z+|foo\d+|bar\d+|test\d+|[\w-]{1,39}\[bot\]", re.IGNORECASE
 )
 
 
@@ -307,23 +356,15 @@ def _system_user(text: str, span: Span) -> bool:
 
 
 def _placeholder_user(text: str, span: Span) -> bool:
-    return bool(_PLACEHOLDER_USER.fullmatch(text[span.start : span.end]))
+    value = text[span.start : span.end]
+    return bool(_PLACEHOLDER_USER.fullmatch(value)) or _spelled_from(value, _USER_CORE, _FILLER)
 
 
 # --- Passwords ----------------------------------------------------------------------------------
 
-_PASSWORD_WORD = (
-    r"(?:password|passwd|passwort|passphrase|pass[-_ ]?phrase|pass[-_ ]?word|passw0rd|pa55w0rd|"
-    r"p@ssw0rd|p@ssword|pasword|passw|pass|pwd|pswd|psw|pw|secret|secrets|credentials|token|key)"
-)
-_PLACEHOLDER_PASSWORD = re.compile(
-    rf"(?:(?:my|your|the|a|some|test|testing|new|old|bad|wrong|good|valid|invalid|user|users|admin|"
-    rf"root|db|database|github|gitlab|docker|mysql|postgres|redis|ldap|smtp|ftp|pma|auth|master|"
-    rf"default|fallback|example|sample|dummy|fake|super|very|really|top|strong|secure|not|in|"
-    rf"insert|enter|change|plain|clear|client|server|login|account|secret|private|long|another|"
-    rf"other|correct|incorrect|any|no|pw|x)[-_ .]?)*{_PASSWORD_WORD}"
-    rf"(?:[-_ .]?(?:here|value|for|test|user|word|\d{{1,4}}|[a-z]|!|1234\w*!?))*",
-    re.IGNORECASE,
+_PASSWORD_CORE = _words(
+    """password passwords passwd passwort passphrase pass phrase word passw0rd pa55w0rd p@ssw0rd
+    p@ssword pasword passw pwd pswd psw pw secret secrets credentials credential"""
 )
 _WEAK_PASSWORDS = frozenset(
     """changeme change-me change_me changeit change-it change_it changethis change-this fixme todo
@@ -350,7 +391,11 @@ _PASSWORD_HASH = re.compile(
 
 def _placeholder_password(text: str, span: Span) -> bool:
     value = text[span.start : span.end].strip("\"'`<>[]() ")
-    return value.lower() in _WEAK_PASSWORDS or bool(_PLACEHOLDER_PASSWORD.fullmatch(value))
+    if re.fullmatch(r"\d{1,4}", value):
+        return True
+    if re.fullmatch(r"secret\d{2,}", value, re.IGNORECASE):
+        return False  # specific enough to be somebody's (annotation guidelines)
+    return value.lower() in _WEAK_PASSWORDS or _spelled_from(value, _PASSWORD_CORE, _FILLER)
 
 
 def _password_hash(text: str, span: Span) -> bool:
@@ -359,27 +404,41 @@ def _password_hash(text: str, span: Span) -> bool:
 
 # --- Keys ---------------------------------------------------------------------------------------
 
-_PLACEHOLDER_KEY = re.compile(
-    r".*(?:your[-_ ]?|my[-_ ]?(?:api|secret|access|token|key|long)|example|sample|placeholder|"
-    r"redacted|removed|changeme|change[-_ ]me|insert|replace|dummy|fake|mock|todo|fixme|xxxx|"
-    r"here\b|foobar|test[-_ ]?(?:key|token|secret|api)|deadbeef|abc123|abcdef|123456789|012345).*|"
-    r"(?:[a-z]+[-_ .]?)*(?:key|secret|token|apikey|password|session|value|string|id|verifier)"
-    r"(?:[-_ .]?(?:id|key|value|here|string|\d{1,3}))*|<.*>|\[.*\]|\.{3,}|\*+|x+|"
-    r"foo|bar|baz|abc|test|testing\d*|secret|none|null|true|false|dumbo|dummy|shhh+|newvalue|.{0,5}",
+_KEY_CORE = _words(
+    """key keys secret secrets token tokens apikey password session value string id verifier access
+    refresh bearer client code private public credential credentials webhook hash salt signature"""
+)
+_PLACEHOLDER_IN_KEY = re.compile(
+    r"your[-_ ]?|my[-_ ]?(?:api|secret|access|token|key)|example|sample|placeholder|redacted|"
+    r"removed|change[-_ ]?me|insert|replace|dummy|fake|mock|todo|fixme|xxxx|foobar|deadbeef|"
+    r"test[-_ ]?(?:key|token|secret|api)|abc123|abcdef|123456789|012345|\.\.\.|\u2026",
     re.IGNORECASE,
 )
+_WEAK_KEYS = _words(
+    """foo bar baz qux abc test testing secret none null nil true false dumbo dummy hello world
+    newvalue something anything whatever default value string token key"""
+)
+
+
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX_DIGEST = re.compile(r"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})")
 _DIGEST_NEAR = re.compile(
-    r"sha-?\d*|md5|\bhash|checksum|commit|integrity|digest|fingerprint|revision|\brev\b|etag|"
-    r"git|blob|tree|parent|crc|thumbprint|signature",
+    r"sha-?\d*|md5|hash|checksum|commit|integrity|digest|fingerprint|revision|\brev\b|etag|"
+    r"\bgit\b|\bblob\b|\btree\b|parent|crc|thumbprint",
     re.IGNORECASE,
 )
+_SECRET_NEAR = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 _INTEGRITY = re.compile(r"(?:sha(?:1|256|384|512)[-:=]|md5[-:=]|h1:)[A-Za-z0-9+/=_-]+")
 
 
 def _placeholder_key(text: str, span: Span) -> bool:
-    return bool(_PLACEHOLDER_KEY.fullmatch(text[span.start : span.end][:200]))
+    value = text[span.start : span.end].strip("\"'`")[:200]
+    return (
+        len(value) <= 5
+        or value.lower().rstrip("0123456789") in _WEAK_KEYS
+        or bool(_PLACEHOLDER_IN_KEY.search(value))
+        or _spelled_from(value, _KEY_CORE, _FILLER)
+    )
 
 
 def _low_variety(text: str, span: Span) -> bool:
@@ -394,7 +453,8 @@ def _low_variety(text: str, span: Span) -> bool:
 
 
 def _identifier_uuid(text: str, span: Span) -> bool:
-    return bool(_UUID.fullmatch(text[span.start : span.end].strip("{}")))
+    value = text[span.start : span.end].strip("{}")
+    return bool(_UUID.fullmatch(value)) and not _SECRET_NEAR.search(_before(text, span))
 
 
 def _checksum(text: str, span: Span) -> bool:
@@ -402,7 +462,11 @@ def _checksum(text: str, span: Span) -> bool:
     if _INTEGRITY.fullmatch(value):
         return True
     before = _before(text, span)
-    return bool(_HEX_DIGEST.fullmatch(value)) and bool(_DIGEST_NEAR.search(before))
+    return bool(
+        _HEX_DIGEST.fullmatch(value)
+        and _DIGEST_NEAR.search(before)
+        and not _SECRET_NEAR.search(before)
+    )
 
 
 def _public_key(text: str, span: Span) -> bool:
@@ -417,25 +481,27 @@ def _public_key(text: str, span: Span) -> bool:
 # --- Any secret ---------------------------------------------------------------------------------
 
 _TEMPLATE = re.compile(
-    r".*(?:\$\{[^}]*\}|\{\{.*\}\}|\{%.*%\}|\$\([^)]*\)|#\{[^}]*\}|<%.*%>|%\([a-zA-Z_]+\)[sdr]|"
-    r"%%[A-Z_]+%%|@@[A-Z_]+@@|\$\{\{.*).*|"
-    r"\$[A-Za-z_][A-Za-z0-9_]*|%[A-Z_]+%|%[sdrvqxu@]|"
-    r"\{[a-zA-Z_][\w.]*\}|\{\d*\}|<[^<>]*>|\[[^\]]*\]|"
+    r"\$\{[^}]{0,80}\}?|\{\{[^}]{0,80}\}\}|\{%[^%]{0,80}%\}|\$\([^)]{0,80}\)|#\{[^}]{0,80}\}|<%[^%]{0,80}%>|"
+    r"%\([a-zA-Z_]{1,40}\)[sdr]|%%[A-Z_]{1,40}%%|@@[A-Z_]{1,40}@@"
+)
+_WHOLE_TEMPLATE = re.compile(
+    r"\$[A-Za-z_][A-Za-z0-9_]*|%[A-Z_]+%|%[sdrvqxu@]|\{[a-zA-Z_][\w.]*\}|\{\d*\}|<[^<>]*>|\[[^\]]*\]|"
     r"__[A-Za-z_]+__|@[A-Za-z_]+@|:[a-z_]+"
 )
 _EXPRESSION = re.compile(
-    r"(?:[A-Za-z_$][\w$]*(?:\.|->|::))+[A-Za-z_$][\w$]*(?:\(.*\)?|\[.*\]?)?|"
-    r"[A-Za-z_$][\w$]*(?:\(.*|\[.*)|"
-    r"(?:os\.environ|process\.env|getenv|ENV\b|System\.get|config\b|settings\b).*|"
-    r"&?\*?[A-Za-z_]\w*->.*|"
-    r"(?:None|null|nil|undefined|true|false|True|False|NULL|self|this|function|return|await|new|str|"
-    r"string|String|int|bool|bytes|optional|required)"
+    r"(?!eyJ)[A-Za-z_$][\w$]{0,39}(?:(?:\.|->|::)[A-Za-z_$][\w$]{0,39})+(?:[(\[].*)?|"
+    r"[A-Za-z_$][\w$]{0,39}[(\[].*|"
+    r"(?:os\.environ|process\.env|getenv|ENV\[|System\.get).*|"
+    r"(?:None|null|nil|undefined|true|false|True|False|NULL|self|this|function|return|await|new|"
+    r"str|string|String|int|bool|bytes|optional|required)",
+    re.DOTALL,
 )
 _NO_CONTENT = re.compile(r"[\W_]*")
 
 
 def _template(text: str, span: Span) -> bool:
-    return bool(_TEMPLATE.fullmatch(text[span.start : span.end][:300]))
+    value = text[span.start : span.end][:300]
+    return bool(_TEMPLATE.search(value)) or bool(_WHOLE_TEMPLATE.fullmatch(value))
 
 
 def _expression(text: str, span: Span) -> bool:

@@ -84,7 +84,6 @@ _DOMAIN = re.compile(
     r"[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\u00c0-\u024f-]{0,62})"
     r"(?:\.[A-Za-z0-9\u00c0-\u024f][A-Za-z0-9\u00c0-\u024f-]{0,62}){1,8}"
 )
-_ESCAPED_START = re.compile(r"(?:%[0-9A-Fa-f]{2})+|[^%]*%[23][0-9A-Fa-f]")
 _NOT_LOCAL = frozenset(("this", "super", "self", "return", "break", "continue"))
 
 
@@ -184,26 +183,30 @@ def _find_hidden_emails(text: str) -> Iterator[Found]:
             free = found[1]
 
 
+_SAFE_TLDS = frozenset(
+    "com org net edu gov info biz de fr uk eu ch nl se no fi dk jp ru cz pl es br ca au".split()
+)
+"""Top-level domains that are no file extension, method or English word."""
+
+
 def _hidden_email(text: str, at_start: int, at_end: int) -> Found | None:
-    opening, word, closing = text[at_start], text[at_start + 1 : at_end - 1], text[at_end - 1]
-    marked = (opening + closing) in ("()", "[]", "{}", "<>", "__", "\\_", "\\\\", "_\\")
+    """The address around an "at", or None where the words around it are prose or code."""
     local = _HIDDEN_LOCAL_REVERSED.match(text[max(0, at_start - 70) : at_start + 1][::-1])
     domain = _HIDDEN_DOMAIN.match(text, at_end - 1)
     if local is None or domain is None:
         return None
     start, end = at_start + 1 - local.end(), domain.end()
-    tail = domain[2]
-    tld = re.split(r"[^A-Za-z0-9-]", tail)[-1]
-    spelled = re.search(r"dot", tail, re.IGNORECASE) is not None
+    if not _begins_word(text, start) or text[start - 1 : start] in ("/", "@", "."):
+        return None
+    tld = re.split(r"[^A-Za-z0-9-]", domain[2])[-1]
     if tld.lower() not in _TLDS or text[end : end + 1] in ("(", "_", "@", "/"):
         return None
-    if text[start:].startswith(("http", "www.")):
-        return None
-    if marked or spelled or (word == "AT" and "." in tail):
-        if not _begins_word(text, start) or (start and text[start - 1] in "./@"):
-            return None
-        if spelled and not marked and " " in tail and word != "AT" and tld.islower() is False:
-            return None
+    marks = text[at_start] + text[at_end - 1]
+    spelled = re.search(r"dot", domain[2], re.IGNORECASE) is not None
+    enclosed = marks in ("()", "[]", "{}", "<>")
+    shouted = text[at_start + 1 : at_end - 1] == "AT" and domain[0].strip().islower()
+    underscored = marks in ("__", "\\_", "\\\\", "_\\")
+    if spelled or enclosed or ((shouted or underscored) and tld in _SAFE_TLDS):
         return start, end, "EMAIL"
     return None
 
@@ -221,6 +224,8 @@ _NETWORK_NEAR = re.compile(
     r"network|nat\b|resolve|allow|deny|remote|port|cidr|url|http",
     re.IGNORECASE,
 )
+_OBJECT_IDENTIFIER = re.compile(r"(?:1\.3\.(?:6|14|36|101|132|133)|2\.5\.(?:4|8|21|29))\.")
+"""Arcs of X.500, certificates and curves (ITU-T X.660) that have the length of an address."""
 _CONTEXT = 60
 """Characters before a value in which a word may tell a version from an address."""
 
@@ -254,13 +259,13 @@ def _is_ipv4(text: str, start: int, end: int) -> bool:
         return False
     context = text[max(0, start - _CONTEXT) : start]
     context = context[context.rfind("\n") + 1 :]
-    if _VERSION_BEFORE.search(context):
+    if _VERSION_BEFORE.search(context) or _OBJECT_IDENTIFIER.match(text, start):
         return False
     if octets[0] == "0" and octets != ["0", "0", "0", "0"]:
         return False
     if end - start <= 8 and octets[0] not in ("0", "10", "127") and max(map(int, octets)) < 100:
         # As short as a version or section number: only beside a word of networking.
-        return bool(_NETWORK_NEAR.search(context) or text[end : end + 1] in ("/", ":"))
+        return bool(_NETWORK_NEAR.search(context) or re.match(r"[/:][0-9]", text[end : end + 2]))
     return True
 
 
@@ -396,7 +401,12 @@ def _is_pem_line(text: str, chunk: re.Match[str], *, first: bool) -> bool:
         return False
     after = _PEM_JOIN.match(text, chunk.end())
     rest = chunk.end() if after is None else after.end()
-    return rest >= len(text) or "--" in text[chunk.end() : rest + 2] or chunk[0].endswith("=")
+    return (
+        rest >= len(text)
+        or chunk[0].endswith("=")
+        or text.startswith("=", rest)  # the check sum of OpenPGP armour
+        or "--" in text[chunk.end() : rest + 2]
+    )
 
 
 # --- JSON web tokens ----------------------------------------------------------------------------

@@ -123,7 +123,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "doo_v1_",
         "dor_v1_",
     ),
-    _token("heroku-key", "Heroku API key", f"HRKU-{_WORD}{{36,64}}", "HRKU-"),
+    _token("heroku-key", "Heroku API key", f"HRKU-(?:{_UUID}|AA{_WORD}{{58}})", "HRKU-"),
     _token(
         "fly-token",
         "Fly.io macaroon token",
@@ -342,7 +342,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
     _token(
         "docker-hub-token",
         "Docker Hub personal or organisation access token",
-        f"dckr_(?:pat|oat)_{_WORD}{{27,36}}",
+        f"dckr_(?:pat_{_WORD}{{27}}|oat_{_WORD}{{32}})",
         "dckr_pat_",
         "dckr_oat_",
     ),
@@ -421,7 +421,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
     _token(
         "slack-bot-token",
         "Slack bot token",
-        f"xoxb-[0-9]{{10,13}}-[0-9]{{10,13}}(?:-{_ALNUM}{{16,40}})?",
+        f"xoxb-[0-9]{{10,13}}-(?:[0-9]{{10,13}}-)?{_ALNUM}{{16,40}}",
         "xoxb-",
     ),
     _token(
@@ -484,7 +484,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "xkeysib-",
     ),
     _token("resend-key", "Resend API key", f"re_{_ALNUM}{{8}}_{_ALNUM}{{24}}", "re_"),
-    _token("intercom-token", "Intercom access token", "dG9rO[A-Za-z0-9+/]{54,80}={0,2}", "dG9rO"),
+    _token("intercom-token", "Intercom access token", "dG9rO[A-Za-z0-9+/]{54}=", "dG9rO"),
     _token("dingtalk-secret", "DingTalk robot signing secret", f"SEC{_HEX}{{64}}", "SEC"),
     # Payments and shops
     _token(
@@ -630,7 +630,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "contentful-token", "Contentful personal access token", f"CFPAT-{_WORD}{{43}}", "CFPAT-"
     ),
     _token(
-        "typeform-token", "Typeform personal access token", "tfp_[A-Za-z0-9_.=-]{44,59}", "tfp_"
+        "typeform-token", "Typeform personal access token", "tfp_[A-Za-z0-9_.=-]{59}", "tfp_"
     ),
     _token("frameio-token", "Frame.io developer token", "fio-u-[A-Za-z0-9_=-]{64}", "fio-u-"),
     _token("adafruit-key", "Adafruit IO key", f"aio_{_ALNUM}{{28}}", "aio_"),

@@ -1,0 +1,456 @@
+import base64
+import ipaddress
+import json
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pii import patterns
+from pii.labels import LABELS
+from pii.patterns import RULES, find_patterns
+from pii.providers import CONTEXT_RULES, PREFIX_RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def found(text, label):
+    return [text[span.start : span.end] for span in find_patterns(text) if span.label == label]
+
+
+def base64_lines(num_bytes, seed=7):
+    body = base64.b64encode(bytes((seed * i * i + 31 * i) % 256 for i in range(num_bytes))).decode()
+    return [body[at : at + 64] for at in range(0, len(body), 64)]
+
+
+def jwt(header, payload="eyJhIjoiYiJ9", signature="c2lnbmF0dXJlLXNpZ25hdHVyZQ"):
+    encoded = base64.urlsafe_b64encode(json.dumps(header).encode()).decode().rstrip("=")
+    return f"{encoded}.{payload}.{signature}"
+
+
+# Text that comes close to every form, beside arbitrary text.
+FRAGMENTS = st.sampled_from(
+    ["@", "a@b.de", "1.2.3.4", ".", ":", "::", "ff", "://", "u:p@h",
+     "-----BEGIN PRIVATE KEY-----",
+     "eyJ", "Basic ", "Bearer ",
+     " at ", " dot ", "(at)", "\\n", "\n", "gh" "p_", "AKIA", "'", "%40",
+     "A" * 30, "0" * 20, "PrivateKey = ", "=", "\u00e9", "\u4e2d", "\U0001f600"]
+)  # fmt: skip
+DOCUMENTS = st.one_of(st.text(), st.lists(st.one_of(FRAGMENTS, st.text(max_size=5))).map("".join))
+
+
+@given(DOCUMENTS)
+def test_spans_lie_inside_the_text_in_order_and_apart(text):
+    spans = find_patterns(text)
+
+    assert all(0 <= span.start < span.end <= len(text) for span in spans)
+    assert all(a.end <= b.start for a, b in pairwise(spans))
+    assert {span.label for span in spans} <= set(LABELS)
+    names = {f"pattern:{rule.name}" for rule in RULES}
+    assert all(span.source in names and span.kind == "real" for span in spans)
+
+
+def test_rule_names_are_unique_words_with_a_description():
+    names = [rule.name for rule in RULES]
+    assert len(set(names)) == len(names)
+    assert all(name and name == name.lower() and " " not in name for name in names)
+    assert all(rule.description and rule.label in LABELS for rule in RULES)
+
+
+def test_a_disabled_rule_finds_nothing():
+    text = "jane@corp.io 93.184.216.34"
+    assert {span.label for span in find_patterns(text)} == {"EMAIL", "IP_ADDRESS"}
+    spans = find_patterns(text, frozenset(["email"]))
+    assert {span.label for span in spans} == {"IP_ADDRESS"}
+
+
+# --- E-mail -------------------------------------------------------------------------------------
+
+LOCAL = st.from_regex(r"[a-z0-9]([a-z0-9_.+-]{0,20}[a-z0-9])?", fullmatch=True)
+DOMAIN = st.from_regex(
+    r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?(\.[a-z]{1,12})?\.(com|org|de|io|co\.uk)", fullmatch=True
+)
+LEFT = st.sampled_from(
+    ["", " ", "\n", "<", "(", '"', "'", ",", ";", "mailto:", "=", "\\n", "\u4e2d"]
+)
+RIGHT = st.sampled_from(
+    ["", " ", "\n", ">", ")", '"', "'", ",", ";", ".", ". Then", "\\n", "\u4e2d"]
+)
+SURROUNDING = st.text(st.characters(exclude_characters="@:%\\", exclude_categories=["Cs"]))
+
+
+@given(before=SURROUNDING, left=LEFT, local=LOCAL, domain=DOMAIN, right=RIGHT, after=SURROUNDING)
+def test_an_address_in_any_surrounding_is_found_with_its_limits(
+    before, left, local, domain, right, after
+):
+    address = f"{local}@{domain}"
+    text = f"{before} {left}{address}{right} {after}"
+    start = len(before) + 1 + len(left)
+
+    spans = [span for span in find_patterns(text) if span.source == "pattern:email"]
+
+    assert (start, start + len(address)) in [(span.start, span.end) for span in spans]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("Jane Roe <jane.roe+tag@mail.corp.co.uk>", "jane.roe+tag@mail.corp.co.uk"),
+        ("mail o'neill@corp.io now", "o'neill@corp.io"),
+        ("'jane@corp.io'", "jane@corp.io"),
+        ('"\\u003cjane@corp.io\\u003e"', "jane@corp.io"),
+        ("%3Cjane@corp.io%3E", "jane@corp.io"),
+        ("Write to jane@corp.io.Then wait", "jane@corp.io"),
+        ("jürgen@müller.de", "jürgen@müller.de"),
+        ("sip:jane@corp.io:5060", "jane@corp.io"),
+        ("联系jane@corp.io。", "jane@corp.io"),
+    ],
+)
+def test_the_limits_of_an_address_in_a_context(text, address):
+    assert found(text, "EMAIL") == [address]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "icon@2x.png", "npm i left-pad@1.3.0", "@decorator.method", "@babel/core@7.x", "a@b",
+        "return this@MainActivity.name", "user@host.method(", "pip install foo @ git+https://x.io",
+        "x @ y.T", "jquery@3.min.js", "@jane@mastodon.social", "git+ssh://git@github.com/a/b",
+        "https://jane:pw@corp.io/",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_an_address_is_none(text):
+    assert found(text, "EMAIL") == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "john at foo dot org", "john.doe at foo dot co dot uk", "john (at) foo.org",
+        "john [at] foo [dot] org", "john[at]foo[dot]org", "john AT foo.org", "john AT foo DOT org",
+        "john <at> foo <dot> org", "john_at_foo_dot_org", "john(at)foo.org", "john {at} foo.org",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("around", ["{}", "<{}>", "# Author: Jane Roe ({})\n", "Mail: {}, thanks"])
+def test_an_address_written_out_is_found_with_its_limits(address, around):
+    assert found(around.format(address), "EMAIL") == [address]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "have a look at foo.bar", "look at foo.org for more", "see the notes at example.com",
+        "It points at config.py.", "starts at index 0 dot product", "available at www.corp.io",
+        "we met at corp.io", "hosted (at) least.", "arrive at noon", "look at https://corp.io",
+        "is_at_end.is", "value AT TIME.ZONE", "char_at_index.to_s", "look_at_me.py",
+    ],
+)  # fmt: skip
+def test_prose_with_the_word_at_is_no_address(text):
+    assert found(text, "EMAIL") == []
+
+
+# --- IP addresses -------------------------------------------------------------------------------
+
+FENCES = st.sampled_from(
+    [("", ""), ('"', '"'), ("(", ")"), ("[", "]"), ("=", ";"), ("<", ">"), ("\\n", " ")]
+)
+
+
+@given(st.ip_addresses(v=4), FENCES, st.sampled_from(["", ":8080", "/24", ".", ","]))
+def test_any_ipv4_address_after_a_word_of_networking_is_found_without_its_port(
+    address, fence, tail
+):
+    value = str(address)
+    text = f"host {fence[0]}{value}{tail}{fence[1]} end"
+    expected = [value] if value.split(".")[0] != "0" or value == "0.0.0.0" else []
+    if value.startswith(("1.3.", "2.5.")):
+        return
+
+    assert found(text, "IP_ADDRESS") == expected
+
+
+@given(
+    st.ip_addresses(v=6),
+    st.sampled_from([("", ""), ('"', '"'), ("http://[", "]:80/"), ("", "/64"), ("", "%eth0")]),
+    st.booleans(),
+)
+def test_any_ipv6_address_of_three_groups_is_found_without_its_prefix(address, fence, exploded):
+    value = address.exploded if exploded else address.compressed
+    if len([group for group in value.split(":") if group]) < 3:
+        return
+
+    assert found(f"inet6 {fence[0]}{value}{fence[1]} end", "IP_ADDRESS") == [value]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["0", "1", "255", "256", "10", "07", "ff", "f00d", ":", "::", ".", " ", "/", "["]
+        )
+    ).map("".join)
+)
+def test_what_is_found_as_an_ip_address_is_one(text):
+    for value in found(text, "IP_ADDRESS"):
+        ipaddress.ip_address(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["::1", "fe80::1", "2a00:1450:4001:81b::200e", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"],
+)
+def test_an_ipv6_address_in_quotes_is_found(value):
+    assert found(f'listen("{value}", 80)', "IP_ADDRESS") == [value]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version 12.34.5.67", "v93.184.21.34", "Version: 93.184.216.34", "foo==93.184.216.34",
+        "package-93.184.216.34.tar.gz", "93.184.216.34.5", "1.3.6.1.4.1.311", "OID 1.3.101.112",
+        "93.184.216.34-beta", "93.184.216.34-1ubuntu2", "93.184.216.256", "section 4.2.1.3",
+        "2.5.29.17", "x93.184.216.34", "93.184.216.34px", "see 3.1.4.1 below", "093.184.216.34",
+        "lib.so.93.184.216.34", "1.2.3.4rc1", "$93.184.216.34", "0.12.34.56",
+    ],
+)  # fmt: skip
+def test_versions_object_identifiers_and_sections_are_no_ipv4_address(text):
+    assert found(text, "IP_ADDRESS") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "std::dec", "ada::add", "x[::2]", "x[1::2]", "x[::-1]", "12:34:56", "a::after", "Foo::Bar",
+        "00:1a:2b:3c:4d:5e", "00:11:22:33:44:55:66:77", "ab:cd:ef", "::", "a ? b::c : d",
+        "fe::fe()",
+        "10:20:30:40:50:60:70", "{a:1,b:2}", "face::Bed",
+    ],
+)  # fmt: skip
+def test_scopes_slices_times_and_hardware_addresses_are_no_ipv6_address(text):
+    assert found(text, "IP_ADDRESS") == []
+
+
+def test_both_ends_of_a_range_of_addresses_are_found():
+    assert found("hosts 93.184.216.34-93.184.216.40", "IP_ADDRESS") == [
+        "93.184.216.34", "93.184.216.40",
+    ]  # fmt: skip
+
+
+# --- Private keys, tokens, URLs, headers --------------------------------------------------------
+
+KINDS_OF_KEY = ["", "RSA ", "EC ", "DSA ", "OPENSSH ", "ENCRYPTED "]
+
+
+def armoured(kind, lines, joint):
+    return joint.join(
+        [f"-----BEGIN {kind}PRIVATE KEY-----", *lines, f"-----END {kind}PRIVATE KEY-----"]
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_KEY)
+@pytest.mark.parametrize(
+    "joint",
+    [
+        "\n",
+        "\r\n",
+        "\\n",
+        "\\r\\n",
+        "\n    ",
+        '\\n"\n  "',
+        '\\n" +\n    "',
+        "\n# ",
+        "\n * ",
+        "', \n'",
+    ],
+)
+@pytest.mark.parametrize("num_bytes", [60, 118, 610, 1192])
+def test_the_body_of_a_private_key_is_one_span_however_it_is_joined(kind, joint, num_bytes):
+    lines = base64_lines(num_bytes)
+    text = f'KEY = "{armoured(kind, lines, joint)}"\nafter = 1\n'
+
+    assert found(text, "KEY") == [joint.join(lines)]
+
+
+@pytest.mark.parametrize("num_lines", [1, 2, 5])
+def test_a_private_key_cut_at_the_end_of_the_text_reaches_to_the_end(num_lines):
+    lines = base64_lines(610)[:num_lines]
+    text = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join(lines)
+    assert found(text, "KEY") == ["\n".join(lines)]
+    assert found(text[:-20], "KEY") == ["\n".join(lines)[:-20]]
+
+
+def test_the_fields_of_an_encrypted_key_stand_before_its_body():
+    lines = base64_lines(610)
+    fields = [
+        "Proc-Type: 4,ENCRYPTED",
+        "DEK-Info: AES-128-CBC,0123456789ABCDEF0123456789ABCDEF",
+        "",
+    ]
+    text = armoured("RSA ", [*fields, *lines], "\n")
+    assert found(text, "KEY") == ["\n".join(lines)]
+
+
+def test_an_openpgp_private_key_block_is_found_with_its_check_sum():
+    lines = [*base64_lines(300), "=Ab1+"]
+    text = "\n".join(
+        ["-----BEGIN PGP PRIVATE KEY BLOCK-----", "Version: 1", "", *lines,
+         "-----END PGP PRIVATE KEY BLOCK-----"]
+    )  # fmt: skip
+    assert found(text, "KEY") == ["\n".join(lines)]
+
+
+@pytest.mark.parametrize("kind", ["PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE", "DH PARAMETERS"])
+def test_public_keys_and_certificates_are_no_keys(kind):
+    text = "\n".join([f"-----BEGIN {kind}-----", *base64_lines(610), f"-----END {kind}-----"])
+    assert found(text, "KEY") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'if "-----BEGIN PRIVATE KEY-----" in text: return parse_private_key_from_string(text)',
+        '"-----BEGIN PRIVATE KEY-----\\n" + base64.encode(privateKeyBytesOfTheServer) + "\\n"',
+        "-----BEGIN RSA PRIVATE KEY-----\n...\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\nyour key here\n-----END PRIVATE KEY-----",
+    ],
+)
+def test_armour_without_a_body_is_no_key(text):
+    assert found(text, "KEY") == []
+
+
+@pytest.mark.parametrize("around", ["{}", '"{}"', "token={}&x=1", "Authorization: Bearer {}\n"])
+def test_a_web_token_is_found_by_its_header(around):
+    token = jwt({"alg": "HS256", "typ": "JWT"})
+    assert found(around.format(token), "KEY") == [token]
+
+
+@pytest.mark.parametrize("header", [{"typ": "JWT"}, ["alg"], "alg", {}])
+def test_three_parts_without_an_algorithm_are_no_web_token(header):
+    (rule,) = (rule for rule in RULES if rule.name == "jwt")
+    assert list(rule.find(jwt(header))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "password"),
+    [
+        ("postgres://jane:pw42x@db.corp.io:5432/x", ["jane"], ["pw42x"]),
+        ("redis://:pw42x@cache:6379", [], ["pw42x"]),
+        ("amqp://jane:p%40ss@[::1]/", ["jane"], ["p%40ss"]),
+        ("http://jane:${PASS}@corp.io", ["jane"], None),
+        ("http://corp.io:8080/a@b", [], []),
+        ("http://corp.io/x:y@z", [], []),
+        ("see http://corp.io: mail@corp.io", [], []),
+    ],
+)
+def test_user_and_password_of_a_url(text, user, password):
+    assert found(text, "USERNAME") == user
+    if password is not None:
+        assert found(text, "PASSWORD") == password
+
+
+def test_a_basic_authorization_value_is_found_when_it_decodes_to_a_pair():
+    value = base64.b64encode(b"jane:pw42x").decode()
+    assert found(f"Authorization: Basic {value}", "KEY") == [value]
+    assert found("Basic knowledge", "KEY") == []
+    assert found("Basic " + base64.b64encode(b"no pair").decode(), "KEY") == []
+
+
+def test_a_bearer_token_is_found_when_it_looks_random():
+    value = "a8Zk2" + "0qLmN4" + "tR7vYw"
+    assert found(f"Authorization: Bearer {value}", "KEY") == [value]
+    assert found("Bearer authentication-is-required", "KEY") == []
+
+
+# --- Size ---------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "a", "@", "1.", "1.1.1.1:", "a.a.", ":", "::", "a:", "-----BEGIN",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----\n" + "A1" * 32 + "\n", "eyJ", "eyJhbGciOiJIUzI1NiJ9.", " ", "\n",
+    " at ", "a at b dot ", "_at_", "://", "://a:b", "a://b:", "a@a.", "M150 0c-23.5.1-46 20.5z ",
+    "sk-", "A", "0", "-us", "Bearer ", "Basic aaaaaaaa", "PrivateKey = ", ":AA", "Q~", "AZDO", "\\",
+    "%40", "'", "\u00e9", "\u4e2d@", "EAA", "$", "<", "<a@",
+]  # fmt: skip
+
+
+def quantifiers(pattern):
+    """Upper bounds of all repeats of a regular expression."""
+
+    def walk(node):
+        for operation, argument in node:
+            if str(operation) in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+                yield argument[1]
+                yield from walk(argument[2])
+            elif hasattr(argument, "data"):
+                yield from walk(argument)
+            elif isinstance(argument, tuple):
+                for part in argument:
+                    if isinstance(part, list):
+                        for branch in part:
+                            yield from walk(branch)
+                    elif hasattr(part, "data"):
+                        yield from walk(part)
+
+    return list(walk(re._parser.parse(pattern)))
+
+
+def test_the_walk_over_an_expression_sees_every_repeat():
+    assert quantifiers("a{3}(?:b{1,4}|(c{0,5}))(?=d{6})(?>e{1,7}+)") == [3, 4, 5, 6, 7]
+
+
+def test_every_repeat_of_every_expression_is_bounded():
+    compiled = [value for value in vars(patterns).values() if isinstance(value, re.Pattern)]
+    expressions = [regex.pattern for regex in compiled]
+    expressions += [rule.regex for rule in (*PREFIX_RULES, *CONTEXT_RULES)]
+
+    unbounded = [text for text in expressions if max(quantifiers(text), default=0) > 20_000]
+
+    assert len(expressions) > 100
+    assert unbounded == []
+
+
+def steps(text):
+    """Number of calls, of Python and of C functions, that finding the patterns takes."""
+    count = 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        find_patterns(text)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_twice_the_hostile_text_takes_at_most_twice_the_calls(unit):
+    once = steps(unit * (8_000 // len(unit)))
+    twice = steps(unit * (16_000 // len(unit)))
+
+    assert twice <= 2.1 * once + 500
+
+
+def test_hostile_text_is_read_well_within_the_limit():
+    # A regular expression's steps are not calls; quadratic ones would take hours here.
+    code = (
+        "import sys, json; sys.path.insert(0, sys.argv[1])\n"
+        "from pii.filters import classify\n"
+        "from pii.patterns import find_patterns\n"
+        "for unit in json.load(sys.stdin):\n"
+        "    text = (unit * (200_000 // len(unit) + 1))[:200_000]\n"
+        "    classify(text, find_patterns(text))\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(ROOT)],
+        input=json.dumps(HOSTILE),
+        text=True,
+        check=True,
+        timeout=300,
+    )
