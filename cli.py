@@ -1,0 +1,536 @@
+"""The command line: arguments to one call per command.
+
+A command is an `add_..._arguments` and a `run_...` pair in `COMMANDS`. What is heavy is imported in
+the `run_...` functions, so that `--help` stays quick.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, TypeVar
+
+from pii.labels import LABELS
+from starencoder.errors import ConfigError, OutputError, StarEncoderError
+from starencoder.settings import Settings, check_name, load_settings
+
+if TYPE_CHECKING:
+    from pii.tree import FileResult, Work
+
+FINDINGS, CANNOT_READ, STOPPED, INTERRUPTED = 1, 3, 4, 130
+
+_FORMATS = ("table", "jsonl", "csv")
+_OPERATORS = ("tag", "starcoder")
+_OPERATING_POINTS = ("balanced", "thorough")
+
+_EXTRAS = {
+    **dict.fromkeys(("onnxruntime", "tokenizers", "numpy", "pyarrow"), "cpu"),
+    **dict.fromkeys(
+        ("torch", "transformers", "datasets", "accelerate", "seqeval", "onnx", "safetensors"),
+        "train",
+    ),
+}
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand; a name of two words is a group and a command in it."""
+
+    name: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code of the process."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:  # a name or value that the terminal's encoding lacks must not stop us
+            reconfigure(errors="backslashreplace")
+    parsed = _parser().parse_args(arguments)
+    previous = _on_sigterm(_raise_terminated)
+    try:
+        code: int = parsed.run(parsed)
+        sys.stdout.flush()
+    except StarEncoderError as error:
+        _say(str(error))
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        _say(f"{package} is not installed: pip install 'starencoder[{_EXTRAS[package]}]'")
+        return 2
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except _Terminated:
+        _say("stopped by SIGTERM")
+        return STOPPED
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return STOPPED
+    finally:
+        _on_sigterm(previous)
+    return code
+
+
+def _on_sigterm(handler: "signal._HANDLER") -> "signal._HANDLER":
+    try:
+        return signal.signal(signal.SIGTERM, handler)
+    except ValueError:  # called from another thread, which gets no signals
+        return None
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="starencoder",
+        description="Find and redact personal data and secrets in source code.",
+        epilog="Exit codes: 0 done, 1 findings, 2 bad usage, 3 some inputs could not be read, "
+        "4 could not finish, 130 interrupted.",
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
+    for command in COMMANDS:
+        group, _, name = command.name.rpartition(" ")
+        if group and group not in groups:
+            inner = commands.add_parser(group, help=f"{group} commands; see {group} --help")
+            groups[group] = inner.add_subparsers(metavar="COMMAND", required=True)
+        subparser = groups.get(group, commands).add_parser(
+            name, help=command.summary, description=command.summary
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"starencoder {version('starencoder')}")
+        parser.exit()
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(f"starencoder: {message}", file=sys.stderr, flush=True)
+
+
+# --------------------------------------------------------------------------------------------------
+# detect and redact: arguments
+
+
+def _add_file_arguments(parser: argparse.ArgumentParser, operating_point: str) -> None:
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="files and folders; - for stdin"
+    )
+    model = parser.add_argument_group("what to look for")
+    model.add_argument(
+        "--model", metavar="NAME", help="tiny (embedded, default), none (patterns), or a folder"
+    )
+    model.add_argument(
+        "--operating-point",
+        metavar="POINT",
+        help=f"balanced (few false alarms) or thorough (little missed); default {operating_point}",
+    )
+    model.add_argument("--min-score", type=float, metavar="S", help="smallest model score, 0 to 1")
+    model.add_argument(
+        "--labels", type=_names, metavar="A,B", help=f"only these of {', '.join(LABELS)}"
+    )
+    model.add_argument(
+        "--disable",
+        type=_names,
+        action="extend",
+        metavar="RULE",
+        help="switch rules off; see detect --list-rules",
+    )
+    yes_or_no = argparse.BooleanOptionalAction
+    model.add_argument(
+        "--include-examples",
+        action=yes_or_no,
+        help="placeholders, loopback and documentation values too",
+    )
+    files = parser.add_argument_group("which files")
+    files.add_argument("--hidden", action=yes_or_no, help="enter folders that begin with a dot")
+    files.add_argument("--vendored", action=yes_or_no, help="enter node_modules, vendor and such")
+    files.add_argument(
+        "--no-ignore", action="store_true", default=None, help="read what .gitignore names too"
+    )
+    files.add_argument("--jobs", type=int, metavar="N", help="processes; default: one per core")
+    files.add_argument(
+        "-v", "--verbose", action="store_true", help="name every file left out, and why"
+    )
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `detect`."""
+    _add_file_arguments(parser, "balanced")
+    output = parser.add_argument_group("output")
+    output.add_argument("--format", metavar="FORMAT", help="table (default), jsonl or csv")
+    output.add_argument("--show-values", action="store_true", help="print what was found")
+    output.add_argument(
+        "--exit-zero", action=argparse.BooleanOptionalAction, help="exit 0 for findings too"
+    )
+    output.add_argument("--list-rules", action="store_true", help="list the rules and exit")
+
+
+def add_redact_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `redact`."""
+    _add_file_arguments(parser, "thorough")
+    output = parser.add_argument_group("output (one file without these: its text goes to stdout)")
+    where = output.add_mutually_exclusive_group()
+    where.add_argument("--output", type=Path, metavar="DIR", help="write redacted copies here")
+    where.add_argument("--in-place", action="store_true", help="replace the files themselves")
+    where.add_argument("--diff", action="store_true", help="print a diff, change nothing")
+    output.add_argument(
+        "--copy-binary", action="store_true", help="with --output: copy binary files as they are"
+    )
+    output.add_argument(
+        "--operator", metavar="NAME", help="tag (<EMAIL>, default) or starcoder (BigCode's rules)"
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# detect and redact: running
+
+
+def run_detect(arguments: argparse.Namespace) -> int:
+    """Report what is found in files."""
+    if arguments.list_rules:
+        return _list_rules()
+    from pii.report import csv_header, csv_lines, jsonl_lines, table_lines
+
+    settings = _load_settings()
+    chosen = _option(arguments, settings, "detect", "format", "table")
+    file_format = check_name("format", chosen, _FORMATS)
+    show_values = arguments.show_values
+    work = _work(
+        arguments,
+        settings,
+        "detect",
+        operating_point="balanced",
+        with_fingerprints=file_format != "table",
+        with_values=show_values,
+    )
+    writers = {"table": table_lines, "jsonl": jsonl_lines, "csv": csv_lines}
+    totals = Totals("finding", "findings")
+    with _progress(arguments.paths, work, arguments, settings, "detect") as results:
+        if file_format == "csv":
+            _write(csv_header(with_values=show_values))
+        for result in results:
+            totals.add(result, verbose=arguments.verbose)
+            if result.findings:
+                _write(writers[file_format](result.findings))
+    totals.report()
+    if file_format != "table" and totals.labels:
+        _say(
+            "fingerprints are made with a public salt, as there is no baseline: "
+            "equal values can be told, and short ones guessed"
+        )
+    exit_zero = _option(arguments, settings, "detect", "exit_zero", False)
+    if totals.failed:
+        return CANNOT_READ
+    return FINDINGS if totals.labels and not exit_zero else 0
+
+
+def run_redact(arguments: argparse.Namespace) -> int:
+    """Redact files: to stdout, as copies, in place, or as a diff."""
+    from pii.files import check_output
+
+    settings = _load_settings()
+    action = "text"
+    if arguments.output is not None:
+        action = "output"
+    elif arguments.in_place:
+        action = "in-place"
+    elif arguments.diff:
+        action = "diff"
+    from_stdin = Path("-") in arguments.paths
+    if from_stdin and action in ("output", "in-place"):
+        raise ConfigError(f"-: stdin is redacted to stdout; --{action} needs files")
+    one_file = len(arguments.paths) == 1 and not arguments.paths[0].is_dir()
+    if action == "text" and not (one_file or from_stdin) and arguments.paths:
+        raise ConfigError(
+            "more than one file: say where the result goes, --output DIR, --in-place or --diff"
+        )
+    if arguments.copy_binary and action != "output":
+        raise ConfigError("--copy-binary goes with --output")
+    operator = _option(arguments, settings, "redact", "operator", "tag")
+    work = _work(
+        arguments,
+        settings,
+        "redact",
+        operating_point="thorough",
+        action=action,
+        operator=check_name("operator", operator, _OPERATORS),
+        output=arguments.output,
+        copy_binary=arguments.copy_binary,
+    )
+    if arguments.output is not None:
+        check_output(arguments.paths, arguments.output)
+    totals = Totals("value redacted", "values redacted")
+    verbose = arguments.verbose or action == "output"
+    with _progress(arguments.paths, work, arguments, settings, "redact") as results:
+        if arguments.output is not None:
+            from pii.files import make_folders
+
+            make_folders(arguments.output, Path())
+        for result in results:
+            totals.add(result, verbose=verbose)
+            _write_bytes(result.content)
+    totals.report()
+    return CANNOT_READ if totals.failed else 0
+
+
+def _load_settings() -> Settings:
+    settings = load_settings(Path.cwd())
+    if settings.source:
+        _say(f"settings from {settings.source}")
+    return settings
+
+
+def _option(
+    arguments: argparse.Namespace, settings: Settings, command: str, name: str, default: _Value
+) -> _Value:
+    """A flag, else a setting (whose type is checked), else the default."""
+    flag: _Value | None = getattr(arguments, name)
+    if flag is not None:
+        return flag
+    setting = settings.get(command, name.replace("_", "-"))
+    return default if setting is None else setting  # type: ignore[return-value]
+
+
+def _work(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    command: str,
+    *,
+    operating_point: str,
+    action: str = "detect",
+    operator: str = "tag",
+    output: Path | None = None,
+    copy_binary: bool = False,
+    with_fingerprints: bool = False,
+    with_values: bool = False,
+) -> "Work":
+    from pii.redactor import check_model, rule_names
+    from pii.tree import Work
+
+    def option(name: str, default: _Value) -> _Value:
+        return _option(arguments, settings, command, name, default)
+
+    if not arguments.paths:
+        raise ConfigError(f"nothing to {command}: give files or folders, or - for stdin")
+    labels: Sequence[str] = option("labels", LABELS)
+    disabled: Sequence[str] = option("disable", ())
+    min_score: float | None = option("min_score", None)
+    model: str = option("model", "tiny")
+    for label in labels:
+        check_name("label", label, LABELS)
+    if not labels:
+        raise ConfigError(f"no label given; known: {', '.join(LABELS)}")
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise ConfigError(f"--min-score must be from 0 to 1, got {min_score}")
+    for rule in disabled:
+        check_name("rule", rule, rule_names())
+    check_model(model)
+    return Work(
+        model=model,
+        operating_point=check_name(
+            "operating point", option("operating_point", operating_point), _OPERATING_POINTS
+        ),
+        labels=tuple(labels),
+        min_score=min_score,
+        disabled=frozenset(disabled),
+        include_examples=option("include_examples", False),
+        operator=operator,
+        action=action,
+        output=output,
+        copy_binary=copy_binary,
+        with_fingerprints=with_fingerprints,
+        with_values=with_values,
+    )
+
+
+@contextlib.contextmanager
+def _progress(
+    paths: Sequence[Path],
+    work: "Work",
+    arguments: argparse.Namespace,
+    settings: Settings,
+    command: str,
+) -> "Iterator[Iterator[FileResult]]":
+    """The results of all files, or of stdin, with a bar on a terminal."""
+    from pii.files import FoundFile, WalkOptions, find_files
+    from pii.tree import process_bytes, process_files
+
+    if Path("-") in paths:
+        if len(paths) > 1:
+            raise ConfigError("- stands alone: stdin cannot be read together with files")
+        data = sys.stdin.buffer.read()
+        yield iter([process_bytes(work, work.load(), paths[0], data)[0]])
+        return
+    jobs: int | None = _option(arguments, settings, command, "jobs", None)
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs must be 1 or more, got {jobs}")
+    options = WalkOptions(
+        hidden=_option(arguments, settings, command, "hidden", False),
+        vendored=_option(arguments, settings, command, "vendored", False),
+        gitignore=not _option(arguments, settings, command, "no_ignore", False),
+    )
+    entries = list(find_files(paths, options))
+    results = process_files(work, entries, jobs=jobs)
+    with contextlib.closing(results):
+        if sys.stderr.isatty():
+            total = sum(entry.size for entry in entries if isinstance(entry, FoundFile))
+            yield _with_bar(results, total)
+        else:
+            yield results
+
+
+def _with_bar(results: "Iterator[FileResult]", total: int) -> "Iterator[FileResult]":
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="B", unit_scale=True, leave=False, delay=0.5) as bar:
+        for result in results:
+            bar.update(result.size)
+            if result.content or result.findings or result.left_out:
+                bar.clear()  # what is printed now does not mix with the bar
+            yield result
+
+
+class Totals:
+    """What a run has counted, told on stderr at its end."""
+
+    def __init__(self, singular: str, plural: str) -> None:
+        """Start at nothing; the names are those of what is counted by label."""
+        self.labels: Counter[str] = Counter()
+        self.failed = 0
+        self._singular, self._plural = singular, plural
+        self._files = self._files_with = self._examples = 0
+        self._reasons: Counter[str] = Counter()
+        self._encodings: Counter[str] = Counter()
+
+    def add(self, result: "FileResult", *, verbose: bool) -> None:
+        """Count a file; name it at once if it could not be read."""
+        from pii.files import shown_path
+
+        self.labels.update(result.labels)
+        self._examples += result.num_examples
+        if result.encoding:
+            self._files += 1
+            self._files_with += bool(result.labels)
+            self._encodings[result.encoding] += 1
+            if verbose and result.encoding != "utf-8":
+                _say(f"{shown_path(result.path)}: read as {result.encoding}")
+        if result.failed:
+            self.failed += 1
+            _say(f"{shown_path(result.path)}: {result.left_out}")
+        elif result.left_out:
+            self._reasons[result.left_out] += 1
+            if verbose:
+                _say(f"{shown_path(result.path)}: left out ({result.left_out})")
+
+    def report(self) -> None:
+        """Tell the totals."""
+        count = self.labels.total()
+        what = f"{count or 'no'} {self._singular if count == 1 else self._plural}"
+        where = (
+            f"in {self._files_with} of {_files(self._files)}"
+            if count
+            else (f"in {_files(self._files)}")
+        )
+        by_label = ", ".join(f"{self.labels[name]} {name}" for name in LABELS if self.labels[name])
+        _say(f"{what} {where}" + (f": {by_label}" if by_label else ""))
+        if self._examples:
+            _say(f"placeholders and examples left out: {self._examples} (--include-examples)")
+        if self._reasons:
+            _say("left out: " + _listed(self._reasons))
+        others = Counter({name: n for name, n in self._encodings.items() if name != "utf-8"})
+        if others:
+            _say("encodings other than utf-8: " + _listed(others))
+        if self.failed:
+            _say(f"could not be read or written: {_files(self.failed)}, named above")
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+def _list_rules() -> int:
+    from pii.filters import FILTERS
+    from pii.patterns import RULES
+
+    rows = [("PATTERN", "LABEL", "FINDS")]
+    rows += [(rule.name, rule.label, rule.description) for rule in RULES]
+    rows += [("", "", ""), ("FILTER", "LABELS", "TAKES FOR NO REAL VALUE")]
+    rows += [(rule.name, ",".join(rule.labels), rule.description) for rule in FILTERS]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, label, description in rows:
+        _write(f"{name:<{widths[0]}}  {label:<{widths[1]}}  {description}".rstrip() + "\n")
+    return 0
+
+
+def _write(text: str) -> None:
+    with _stdout_errors():
+        sys.stdout.write(text)
+
+
+def _write_bytes(data: bytes) -> None:
+    if data:
+        with _stdout_errors():
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def _stdout_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"stdout: {error.strerror or error}") from error
+
+
+COMMANDS = (
+    Command("detect", "report personal data and secrets", add_detect_arguments, run_detect),
+    Command("redact", "replace personal data and secrets", add_redact_arguments, run_redact),
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The public Python API: find and redact personal data and secrets in a text.
+
+>>> from pii.redactor import Redactor
+>>> Redactor(model="none").redact("mail to: jo@corp-mail.net").text
+'mail to: <EMAIL>'
+"""
+
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from pii.detect import OPERATING_POINTS, load_detector
+from pii.labels import LABELS
+from pii.redact import OPERATORS, Redaction, redact
+from pii.spans import Span
+from starencoder.errors import ConfigError, MissingExtraError
+from starencoder.settings import check_name, closest
+
+
+class Redactor:
+    """Detects and redacts texts with one model, one after the other.
+
+    It opens no files but the model's, and holds one session: use one `Redactor` per process.
+    """
+
+    def __init__(
+        self,
+        model: str = "tiny",
+        *,
+        operator: str = "tag",
+        operating_point: str = "thorough",
+        labels: Sequence[str] = LABELS,
+        include_examples: bool = False,
+        min_score: float | None = None,
+        disabled: Iterable[str] = (),
+        threads: int = 1,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: `tiny` (the embedded model), `none` (patterns alone), or a model directory.
+            operator: What stands in place of a value: `tag` or `starcoder`.
+            operating_point: `thorough` (little leaked) or `balanced` (few false alarms).
+            labels: The labels to look for.
+            include_examples: Report and redact placeholders and documentation values too.
+            min_score: Smallest score of the model's spans, in [0, 1]; it replaces the operating
+                point's.
+            disabled: Names of pattern rules and filters that are switched off.
+            threads: Threads of one inference call.
+
+        Raises:
+            ConfigError: An unknown model, operator, operating point, label or rule.
+            CheckpointError: A model directory that cannot be loaded.
+            MissingExtraError: What a model needs is not installed, or installed twice.
+        """
+        self._operator = OPERATORS[check_name("operator", operator, OPERATORS)]
+        self._include_examples = include_examples
+        check_name("operating point", operating_point, OPERATING_POINTS)
+        for label in labels:
+            check_name("label", label, LABELS)
+        switched_off = frozenset(disabled)
+        for rule in sorted(switched_off):
+            check_name("rule", rule, rule_names())
+        check_model(model)
+        self._detector = load_detector(
+            model,
+            operating_point=operating_point,
+            labels=labels,
+            min_score=min_score,
+            disabled=switched_off,
+            threads=threads,
+        )
+
+    def detect(self, text: str) -> list[Span]:
+        """Find the spans of a text, sorted and without overlaps."""
+        spans = self._detector.detect(text)
+        if self._include_examples:
+            return spans
+        return [span for span in spans if span.kind != "example"]
+
+    def redact(self, text: str) -> Redaction:
+        """Replace what `detect` finds in a text."""
+        return self.apply(text, self.detect(text))
+
+    def apply(self, text: str, spans: Sequence[Span]) -> Redaction:
+        """Replace the values of spans that are already known.
+
+        Raises:
+            ValueError: The spans are not sorted, overlap, or do not lie in the text.
+        """
+        return redact(text, spans, self._operator)
+
+
+def rule_names() -> tuple[str, ...]:
+    """Names of the pattern rules and filters, all of which can be switched off."""
+    from pii.filters import FILTERS
+    from pii.patterns import RULES
+
+    return (*(rule.name for rule in RULES), *(rule.name for rule in FILTERS))
+
+
+def check_model(model: str) -> None:
+    """Refuse a model that does not exist, and an installation that could not run it.
+
+    Raises:
+        ConfigError: Neither `tiny` nor `none` nor a directory.
+        MissingExtraError: Both distributions of ONNX Runtime are installed.
+    """
+    if model == "none":
+        return
+    if model != "tiny" and not Path(model).is_dir():
+        hint = closest(model, ("tiny", "none"))
+        raise ConfigError(f"unknown model {model!r}{hint}; expected tiny, none or a directory")
+    installed = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        installed.append(name)
+    if len(installed) > 1:
+        raise MissingExtraError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files; "
+            "uninstall both, then install starencoder[cpu] or starencoder[gpu]"
+        )

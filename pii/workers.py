@@ -1,0 +1,196 @@
+"""Tasks over several processes, results in the order of the tasks.
+
+Unlike the standard pools: a worker that dies (out of memory, a crash in native code) costs the one
+task it was at, which is named; workers end when the parent is gone, however it went; and an
+interrupted parent leaves none behind.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Generic, TypeVar
+
+from starencoder.errors import StarEncoderError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_SECONDS_TO_STOP = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """In place of a result: the worker died at this task."""
+
+    exit_code: int
+    """As `multiprocessing` has it: negative for the number of a signal."""
+
+    def __str__(self) -> str:
+        if self.exit_code < 0:
+            name = signal.Signals(-self.exit_code).name
+            hint = ", perhaps out of memory" if name == "SIGKILL" else ""
+            return f"the process that read it was killed by {name}{hint}"
+        return f"the process that read it ended with code {self.exit_code}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: BaseException
+
+
+def default_jobs() -> int:
+    """Number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_ordered(
+    start: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], *, jobs: int
+) -> Generator[Result | Crash, None, None]:
+    """Handle tasks, in this process for one job, else in `jobs` new ones.
+
+    Args:
+        start: Called once in each process; returns what handles a task. Both are pickled.
+        tasks: Pickled one by one.
+        jobs: Number of processes.
+
+    Yields:
+        The results in the order of the tasks.
+
+    Raises:
+        Exception: Whatever a handler raised; what is no `StarEncoderError` comes as a
+            RuntimeError with the worker's traceback.
+    """
+    if jobs == 1:
+        handle = start()
+        for task in tasks:
+            yield handle(task)
+        return
+    pool = _Pool(start, tasks)
+    try:
+        pool.add_workers(min(jobs, len(tasks)))
+        done: dict[int, Result | Crash] = {}
+        for index in range(len(tasks)):
+            while index not in done:
+                done.update(pool.next_results())
+            yield done.pop(index)
+    finally:
+        pool.stop()
+
+
+class _Pool(Generic[Task, Result]):
+    def __init__(
+        self, start: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    ) -> None:
+        import multiprocessing
+
+        self._context = multiprocessing.get_context("spawn")
+        self._start = start
+        self._tasks = tasks
+        self._upcoming = 0
+        self._workers: dict[Connection, tuple[multiprocessing.process.BaseProcess, int | None]] = {}
+
+    def add_workers(self, count: int) -> None:
+        with _interrupts_held():
+            for _ in range(count):
+                ours, theirs = self._context.Pipe()
+                process = self._context.Process(
+                    target=_work, args=(theirs, self._start), daemon=True
+                )
+                process.start()
+                theirs.close()
+                self._workers[ours] = (process, None)
+
+    def next_results(self) -> dict[int, Result | Crash]:
+        """Wait for news from the workers and give them their next tasks."""
+        from multiprocessing.connection import wait
+
+        results: dict[int, Result | Crash] = {}
+        for connection in wait(list(self._workers)):
+            assert isinstance(connection, Connection)
+            process, index = self._workers[connection]
+            try:
+                message = connection.recv()
+            except (EOFError, ConnectionError):
+                process.join(_SECONDS_TO_STOP)
+                del self._workers[connection]
+                crash = Crash(process.exitcode or 0)
+                if index is None:
+                    raise RuntimeError(
+                        f"a worker could not start: code {crash.exit_code}"
+                    ) from None
+                results[index] = crash
+                if self._upcoming < len(self._tasks):
+                    self.add_workers(1)
+                continue
+            if isinstance(message, _Failure):
+                raise message.error
+            if index is not None:
+                results[index] = message
+            self._give_next(connection)
+        return results
+
+    def _give_next(self, connection: Connection) -> None:
+        process, _ = self._workers[connection]
+        if self._upcoming == len(self._tasks):
+            connection.close()
+            del self._workers[connection]
+            process.join(_SECONDS_TO_STOP)
+            return
+        index = self._upcoming
+        self._upcoming += 1
+        self._workers[connection] = (process, index)
+        with contextlib.suppress(ConnectionError):  # it died: the next wait finds out
+            connection.send(self._tasks[index])
+
+    def stop(self) -> None:
+        for process, _ in self._workers.values():
+            process.terminate()
+        for process, _ in self._workers.values():
+            process.join(_SECONDS_TO_STOP)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+        self._workers.clear()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A Ctrl-C waits: a starting worker must not get it before it can ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # It would let interrupts through again if it were started below.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _work(connection: Connection, start: Callable[[], Callable[[Task], Result]]) -> None:
+    # Ctrl-C reaches the whole process group; the parent decides and sends SIGTERM, upon which
+    # this unwinds, so that temporary files go.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        handle = start()
+        connection.send(None)
+        while True:
+            connection.send(handle(connection.recv()))
+    except (EOFError, ConnectionError):
+        return  # the parent has no more tasks, or is gone
+    except Exception as error:
+        known = isinstance(error, StarEncoderError)
+        sent = error if known else RuntimeError(f"in a worker:\n{traceback.format_exc()}")
+        with contextlib.suppress(ConnectionError):
+            connection.send(_Failure(sent))
