@@ -181,7 +181,7 @@ def _netmask_or_network(text: str, span: Span) -> bool:
         return False
     if isinstance(address, ipaddress.IPv4Address):
         bits = f"{int(address):032b}"
-        return "01" not in bits or int(address) & 0xFFFFFF == 0
+        return "01" not in bits or int(address) & 0xFFFF == 0
     return int(address) & ((1 << 96) - 1) == 0
 
 
@@ -190,19 +190,19 @@ def _public_resolver(text: str, span: Span) -> bool:
 
 
 def _made_up_ip(text: str, span: Span) -> bool:
-    """Equal or evenly stepping octets (5.6.7.8, 44.44.44.44), 12.34.56.78, dead:beef."""
+    """Octets that repeat or step evenly (5.6.7.8, 44.44.44.44), 12.34.56.78, dead:beef."""
     address = _parse_ip(text[span.start : span.end])
     if address is None:
         return False
     if isinstance(address, ipaddress.IPv6Address):
         groups = address.exploded.lower().split(":")
         filled = [group for group in groups if group != "0000"]
-        return (len(filled) <= 2 and int(groups[0], 16) < 0x2002) or any(
+        return (len(filled) <= 2 and groups[1] == "0000") or any(
             group in ("dead", "beef", "cafe", "babe", "abcd", "1234") for group in groups
         )
     octets = [int(octet) for octet in str(address).split(".")]
-    steps = {b - a for a, b in pairwise(octets)}
-    if len(steps) == 1 or len(set(octets[:3])) == 1 or octets[1:] == [0, 0, 1]:
+    evenly = len({b - a for a, b in pairwise(octets)}) == 1 or octets[:3] == [1, 2, 3]
+    if evenly or len(set(octets[:3])) == 1 or octets[1:] == [0, 0, 1]:
         return True
     digits = "".join(map(str, octets))
     return digits in "12345678901234567890" or digits in "98765432109876543210"
@@ -214,14 +214,14 @@ _EXAMPLE_TLDS = frozenset(
     "test example invalid localhost local localdomain internal lan tld home corp".split()
 )
 _EXAMPLE_DOMAIN = re.compile(
-    r"(?:[a-z0-9-]+\.)*(?:"
+    r"(?:[a-z0-9-]{1,63}\.){0,8}(?:"
     r"example|examples|exemple|foo|bar|baz|qux|foobar|foo-bar|test|tests|testing|domain|mydomain|"
     r"yourdomain|your-domain|somedomain|anydomain|otherdomain|company|yourcompany|your-company|"
-    r"mycompany|somewhere|nowhere|host|myhost|hostname|server|yourserver|site|mysite|yoursite|"
-    r"email|emailaddress|address|mail|fake|fakemail|dummy|sample|invalid|none|nospam|acme|abc|xyz|"
-    r"xxx|blah|doe|whatever|provider|organization|org|x|y|z|a|b|c|aa|bb|aaa|bbb|localhost|"
-    r"domain-one|placeholder|website|contoso|fabrikam"
-    r")(?:\.(?:co|com|org|net|ac|gov|edu))?\.[a-z]{2,10}"
+    r"mycompany|somewhere|nowhere|myhost|hostname|server|yourserver|site|mysite|yoursite|email|"
+    r"emailaddress|address|fake|fakemail|dummy|sample|invalid|none|nospam|acme|abc|xyz|xxx|blah|"
+    r"doe|bloggs|whatever|provider|organization|domain-one|placeholder|website|contoso|fabrikam"
+    r")(?:\.(?:co|com|org|net|ac|gov|edu))?\.[a-z]{2,10}|"
+    r"(?:[a-z]|aa|bb|aaa|bbb|host|127\.0\.0\.1)(?:\.[a-z]{1,3})?"
 )
 _PLACEHOLDER_LOCAL = re.compile(
     r"(?:john|jane|joe|john[._-]?doe|jane[._-]?doe|jdoe|joe[._-]?(?:user|bloggs|blow)|your|you|"
@@ -247,6 +247,8 @@ def _example_domain(text: str, span: Span) -> bool:
 
 def _placeholder_email(text: str, span: Span) -> bool:
     local, domain = _split_email(text[span.start : span.end])
+    if domain and re.match(r"(?:my|your|some|dummy|fake|example|sample)[-_]", local):
+        return True
     if not domain or not _PLACEHOLDER_LOCAL.fullmatch(local):
         return False
     specific = re.fullmatch(r"me|login|e?mail|name|alice|bob|john|jane|joe|jdoe|your|you", local)
@@ -268,13 +270,17 @@ def _algorithm_name(text: str, span: Span) -> bool:
     return bool(_ALGORITHM.fullmatch(text[span.start : span.end]))
 
 
+_CODE_HOST = re.compile(r"github|gitlab|bitbucket|gitea|codeberg|^git\.|^hg\.|^svn\.|sr\.ht")
+
+
 def _repository_address(text: str, span: Span) -> bool:
-    local, _ = _split_email(text[span.start : span.end])
-    if local in ("git", "hg", "svn", "ssh"):
+    local, domain = _split_email(text[span.start : span.end])
+    after = text[span.end : span.end + 80]
+    if local in ("git", "hg", "svn") and (_CODE_HOST.search(domain) or re.match(r"[:/]\w", after)):
         return True
-    return bool(re.match(r":[\w.~-]*/?[\w.-]+/[\w./-]+", text[span.end : span.end + 80])) or bool(
-        re.search(r"(?:ssh|scp|rsync|sftp)\b[^\n]{0,60}\Z", _before(text, span))
-    )
+    if re.match(r":[\w.~-]{0,60}/?[\w.-]{1,60}/[\w./-]", after):
+        return True
+    return bool(re.search(r"\b(?:ssh|scp|rsync|sftp) [^\n]{0,60}\Z", _before(text, span)))
 
 
 def _message_id(text: str, span: Span) -> bool:
@@ -294,7 +300,7 @@ def _principal(text: str, span: Span) -> bool:
     local, _, domain = value.rpartition("@")
     if not local:  # "john at foo dot org" has no @, and is an address
         return False
-    return "." not in domain or domain.startswith("[") or domain.isupper()
+    return "." not in domain or domain.startswith("[")
 
 
 # --- Names --------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ _DOMAIN = re.compile(
     r"[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\u00c0-\u024f-]{0,62})"
     r"(?:\.[A-Za-z0-9\u00c0-\u024f][A-Za-z0-9\u00c0-\u024f-]{0,62}){1,8}"
 )
+_PATH_AFTER = re.compile(r"/[A-Za-z0-9_.~-]{1,64}/")
 _NOT_LOCAL = frozenset(("this", "super", "self", "return", "break", "continue"))
 
 
@@ -137,7 +138,9 @@ def _domain_end(text: str, start: int) -> int | None:
     while text[end - 1] == "-":
         end -= 1
     after = text[end : end + 1]
-    if end - start > _MAX_DOMAIN or (after and after in "@(") or after == "_":
+    if end - start > _MAX_DOMAIN or (after and after in "@(_"):
+        return None
+    if after == "/" and _PATH_AFTER.match(text, end):  # host/path of a module or repository
         return None
     if after == "\\" or after not in _WORD_CHARS:
         return end
@@ -165,7 +168,9 @@ def _find_emails(text: str) -> Iterator[Found]:
 
 
 _AT_WORD = re.compile(r"[ \t(\[{<_\\](?:at|AT|At|ta)[ \t)\]}>_\\]")
-_HIDDEN_LOCAL_REVERSED = re.compile(r"[\[({<_\\ \t]{0,4}([A-Za-z0-9][A-Za-z0-9_.+-]{0,63})")
+_HIDDEN_LOCAL_REVERSED = re.compile(
+    r"[\[({<_\\ \t]{0,4}[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}(?: (?:tod|TOD) [A-Za-z0-9_-]{1,20}){0,2}"
+)
 _HIDDEN_DOMAIN = re.compile(
     r"[\])}>_\\ \t]{0,4}([A-Za-z0-9][A-Za-z0-9-]{0,62})"
     r"((?:(?:[ \t]{0,2}[\[({<]?(?:dot|DOT|Dot|\.)[\])}>]?[ \t]{0,2}|\\?_dot\\?_|\.)"
@@ -215,13 +220,16 @@ def _hidden_email(text: str, at_start: int, at_end: int) -> Found | None:
 
 _IPV4 = re.compile(r"[0-9][0-9]{0,2}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 _VERSION_BEFORE = re.compile(
-    r"(?:version|versions|ver|release|rev|revision|\bv|[=~^!<>]=|~>|\^|build|firmware|oid|section|"
-    r"chapter|rfc ?[0-9]{1,5},?|draft|iso|§)[\"'\s:=(/_-]{0,4}\Z",
+    r"(?:version|versions|ver|release|rev|revision|\bv|alpha|beta|[=~^!<>]=|~>|\^|build|firmware|"
+    r"oid|sections?|sect?\.|chapter|clause|paragraph|annex|figure|table|step|rfc ?[0-9]{1,5},?|iso|"
+    r"draft|standard|c\+\+ ?[0-9]{1,2}|§|"
+    r"\b(?:updat|upgrad|bump|downgrad|patch|mov)(?:e|ed|es|ing)?\b.{1,40}\bto)[\"'\s:=(/_-]{0,4}\Z",
     re.IGNORECASE,
 )
 _NETWORK_NEAR = re.compile(
-    r"ip|addr|host|dns|server|gateway|subnet|mask|inet|listen|bind|proxy|route|client|peer|ping|"
-    r"network|nat\b|resolve|allow|deny|remote|port|cidr|url|http",
+    r"(?<![a-z])ip(?:s|v4|4)?(?![a-z])|addr|host|dns|server|gateway|subnet|netmask|inet|listen|"
+    r"(?<![a-z])(?:bind|ping|nat|ports?|peers?|routes?|clients?|proxy)(?![a-z])|network|resolve|"
+    r"allow|deny|remote|cidr|ranges?\b|://",
     re.IGNORECASE,
 )
 _OBJECT_IDENTIFIER = re.compile(r"(?:1\.3\.(?:6|14|36|101|132|133)|2\.5\.(?:4|8|21|29))\.")
@@ -261,12 +269,30 @@ def _is_ipv4(text: str, start: int, end: int) -> bool:
     context = context[context.rfind("\n") + 1 :]
     if _VERSION_BEFORE.search(context) or _OBJECT_IDENTIFIER.match(text, start):
         return False
+    if _between_decimals(text, start, end):
+        return False
     if octets[0] == "0" and octets != ["0", "0", "0", "0"]:
         return False
     if end - start <= 8 and octets[0] not in ("0", "10", "127") and max(map(int, octets)) < 100:
         # As short as a version or section number: only beside a word of networking.
         return bool(_NETWORK_NEAR.search(context) or re.match(r"[/:][0-9]", text[end : end + 2]))
     return True
+
+
+_NUMBER_BEFORE = re.compile(r"[0-9.]{1,20}\Z")
+_NUMBER_AFTER = re.compile(r"[ ,]?-?([0-9.]{1,20})|-([0-9.]{1,20})")
+
+
+def _between_decimals(text: str, start: int, end: int) -> bool:
+    """Whether the neighbours are decimal numbers, as in a path: "2.12 3.51.98.32 2.03"."""
+    if text[start - 1 : start] not in (" ", ",", "-"):
+        return False
+    before = _NUMBER_BEFORE.search(text[max(0, start - 21) : start - 1])
+    after = _NUMBER_AFTER.match(text, end)
+    if before is None or after is None:
+        return False
+    numbers = (before[0], after[1] or after[2])
+    return all("." in number and number.count(".") != 3 for number in numbers)
 
 
 _TWO_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
@@ -327,19 +353,23 @@ def _ipv6_plausible(text: str, start: int, end: int) -> bool:
     prefixed = after == "/" and text[end + 1 : end + 2].isdigit()
     if not any(char.isdigit() for char in value):
         if not filled:
-            return value == "::" and (prefixed or quoted)
+            return value == "::" and (prefixed or (quoted and _network_before(text, start)))
         return (len(filled) >= 3 or filled[0].lower().startswith(("fe", "fd", "fc", "ff"))) and (
             len(filled[0]) == 4
         )
     if len(filled) >= 3 or (len(filled) == 2 and len(filled[0]) == 4):
         return True
-    if len(filled) == 1 and len(filled[0]) == 4 and value.endswith("::"):
+    if re.fullmatch(r"(?:[23][0-9a-f]{3}|f[cdef][0-9a-f]{2})::", value, re.IGNORECASE):
         return True
-    context = text[max(0, start - _CONTEXT) : start]
-    context = context[context.rfind("\n") + 1 :]
-    if re.search(r"ipv?6|inet6|loopback|localhost|host|addr", context, re.IGNORECASE):
+    if _network_before(text, start):
         return before != "[" or after != "]"
     return quoted or bracketed or prefixed
+
+
+def _network_before(text: str, start: int) -> bool:
+    context = text[max(0, start - _CONTEXT) : start]
+    context = context[context.rfind("\n") + 1 :]
+    return bool(re.search(r"ipv?6|inet6|loopback|host|addr|listen|bind", context, re.IGNORECASE))
 
 
 # --- Private keys in PEM armour -----------------------------------------------------------------
