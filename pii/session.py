@@ -130,7 +130,7 @@ def check_onnxruntime() -> None:
         ) from error
     # Both install into one folder. importlib.metadata would tell too, but takes 60 ms to import.
     site = Path(onnxruntime.__file__).parents[1]
-    if len({path.name.split("-")[0] for path in site.glob("onnxruntime*-*.dist-info")}) > 1:
+    if all(any(site.glob(f"{name}-*.dist-info")) for name in ("onnxruntime", "onnxruntime_gpu")):
         raise ConfigError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
             "keep one: pip uninstall onnxruntime onnxruntime-gpu, then "

@@ -7,6 +7,7 @@ saves is loaded here. Tensors that are missing, unexpected or of another shape a
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -44,6 +45,7 @@ def save_pretraining(
     """Write a pretraining checkpoint; `dtype` is that of the stored weights.
 
     Raises:
+        CheckpointError: A weight is not finite, or not any more in `dtype`; nothing is written.
         OutputError: The directory cannot be written.
     """
     values = model.config.to_json()
@@ -96,6 +98,7 @@ def save_tagger(
     """Write a token classifier; `pii` is stored as is under the key "pii" of config.json.
 
     Raises:
+        CheckpointError: A weight is not finite, or not any more in `dtype`; nothing is written.
         OutputError: The directory cannot be written.
     """
     if sorted(id2label) != list(range(model.num_labels)):
@@ -161,7 +164,8 @@ def write_model_directory(
         partial.write_text(json.dumps(values, indent=2) + os.linesep, encoding="utf-8")
         partial.replace(directory / CONFIG_FILE)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"{directory}: cannot be written ({error})") from error
 
 
@@ -176,6 +180,11 @@ def _save(
         name: tensor.detach().to("cpu", dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{directory}: {name} has values that are not finite in {dtype}; not written"
+            )
     stated = {"architectures": [architecture], "dtype": str(dtype).removeprefix("torch."), **values}
     write_model_directory(directory, stated, tensors)
 
