@@ -6,6 +6,7 @@ of its line, so they cost the same in a file of one 50 MB line. They apply to sp
 and from the model alike.
 """
 
+import base64
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
@@ -396,7 +397,10 @@ _PASSWORD_HASH = re.compile(
 
 
 def _placeholder_password(text: str, span: Span) -> bool:
-    value = text[span.start : span.end].strip("\"'`<>[]() ")
+    return _is_placeholder_password(text[span.start : span.end].strip("\"'`<>[]() "))
+
+
+def _is_placeholder_password(value: str) -> bool:
     if re.fullmatch(r"\d{1,4}", value):
         return True
     if re.fullmatch(r"secret\d{2,}", value, re.IGNORECASE):
@@ -445,6 +449,16 @@ def _placeholder_key(text: str, span: Span) -> bool:
         or bool(_PLACEHOLDER_IN_KEY.search(value))
         or _spelled_from(value, _KEY_CORE, _FILLER)
     )
+
+
+def _encoded_placeholder(text: str, span: Span) -> bool:
+    """A Basic authorization value whose password is a placeholder: base64 of user:password."""
+    try:
+        decoded = base64.b64decode(text[span.start : span.end][:400], validate=True).decode()
+    except ValueError:
+        return False
+    _, colon, password = decoded.partition(":")
+    return bool(colon) and _is_placeholder_password(password)
 
 
 def _low_variety(text: str, span: Span) -> bool:
@@ -621,6 +635,12 @@ FILTERS: tuple[Filter, ...] = (
         _password_hash,
     ),
     _filter("placeholder-key", "YOUR_API_KEY, xxxx, EXAMPLE, abc123", "KEY", _placeholder_key),
+    _filter(
+        "encoded-placeholder",
+        "Base64 of user:password with a placeholder for the password",
+        "KEY",
+        _encoded_placeholder,
+    ),
     _filter(
         "low-variety",
         "Few different characters, or a sequence: 00000000, 12345678, aaaabbbb",

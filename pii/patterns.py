@@ -223,7 +223,7 @@ _VERSION_BEFORE = re.compile(
     r"(?:version|versions|ver|release|rev|revision|\bv|alpha|beta|[=~^!<>]=|~>|\^|build|firmware|"
     r"oid|sections?|sect?\.|chapter|clause|paragraph|annex|figure|table|step|rfc ?[0-9]{1,5},?|iso|"
     r"draft|standard|c\+\+ ?[0-9]{1,2}|§|"
-    r"\b(?:updat|upgrad|bump|downgrad|patch|mov)(?:e|ed|es|ing)?\b.{1,40}\bto)[\"'\s:=(/_-]{0,4}\Z",
+    r"\b(?:updat|upgrad|bump|downgrad|patch|mov)(?:e|ed|es|ing)?\b.{1,40}\bto)[\"'`\s:=(/_-]{0,4}\Z",
     re.IGNORECASE,
 )
 _NETWORK_NEAR = re.compile(
@@ -428,7 +428,7 @@ def _is_pem_line(text: str, chunk: re.Match[str], *, first: bool) -> bool:
     if len(chunk[0]) >= _MIN_PEM_BODY:
         return not first or any(not char.isalpha() for char in chunk[0])
     if first:
-        return False
+        return chunk[0].startswith("MI") and len(chunk[0]) >= 16  # DER; a broken first line
     after = _PEM_JOIN.match(text, chunk.end())
     rest = chunk.end() if after is None else after.end()
     return (
@@ -534,6 +534,105 @@ def _looks_random(value: str) -> bool:
     return changes >= 4 and len(set(value)) >= 8
 
 
+# --- Secrets by the name they are assigned to ---------------------------------------------------
+
+_NAME_END = r"s?(?:[_-]?(?:base64|b64|hex|value|str|string|[0-9]))?"
+_ASSIGNED_KEY = re.compile(
+    _NAME_END + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=,(])|\\?[\"']\)?\s)\s{0,4}"
+    r"(?P<quote>\\?[\"'`]|)(?P<value>[A-Za-z0-9+/=_.~-]{10,512}+)(?P<after>.?)",
+    re.DOTALL | re.IGNORECASE,
+)
+_ASSIGNED_PASSWORD = re.compile(
+    _NAME_END + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=])\s{0,4}|\()"
+    r"(?P<quote>\\?[\"'`])(?P<value>[^\s\"'`<>\\(){}\[\],;&]{4,64}+)(?P<after>.?)",
+    re.DOTALL | re.IGNORECASE,
+)
+_KEY_QUALIFIER = re.compile(
+    r"(?:api|access|secret|private|consumer|auth|encryption|signing|master|shared|session|license)"
+    r"[_-]?\Z",
+    re.IGNORECASE,
+)
+_CAMEL_WORD = re.compile(r"(?:\A|[A-Z])[a-z]{3,40}")
+_KEY_NAMES = ("token", "Token", "TOKEN", "secret", "Secret", "SECRET", "key", "Key", "KEY")
+_PASSWORD_NAMES = (
+    "password", "Password", "PASSWORD", "passwd", "Passwd", "PASSWD", "passphrase", "PASSPHRASE",
+    "pwd", "PWD",
+)  # fmt: skip
+
+
+def _find_assigned(
+    text: str, names: tuple[str, ...], value_at: Callable[[str, int, str], tuple[int, int] | None]
+) -> list[tuple[int, int]]:
+    """Values given to a name that ends in one of `names`, in order and apart."""
+    found: set[tuple[int, int]] = set()
+    for name in names:
+        at = text.find(name)
+        while at >= 0:
+            hit = value_at(text, at + len(name), name)
+            if hit is not None:
+                found.add(hit)
+            at = text.find(name, at + len(name))
+    apart: list[tuple[int, int]] = []
+    for hit in sorted(found):
+        if not apart or hit[0] >= apart[-1][1]:
+            apart.append(hit)
+    return apart
+
+
+def _find_assigned_keys(text: str) -> Iterator[Found]:
+    for start, end in _find_assigned(text, _KEY_NAMES, _assigned_key):
+        yield start, end, "KEY"
+
+
+def _find_assigned_passwords(text: str) -> Iterator[Found]:
+    for start, end in _find_assigned(text, _PASSWORD_NAMES, _assigned_password):
+        yield start, end, "PASSWORD"
+
+
+def _assigned_key(text: str, at: int, name: str) -> tuple[int, int] | None:
+    if name.lower() == "key" and not _KEY_QUALIFIER.search(text[max(0, at - 14) : at - 3]):
+        return None
+    hit = _ASSIGNED_KEY.match(text, at)
+    if hit is None or not _literal_ends(hit):
+        return None
+    if _UUID.fullmatch(hit["value"]):
+        # A key can be a UUID; a "token" that is one is mostly the identifier of a request.
+        return None if name.lower() == "token" else hit.span("value")
+    return hit.span("value") if _is_random(hit["value"]) else None
+
+
+def _assigned_password(text: str, at: int, name: str) -> tuple[int, int] | None:
+    hit = _ASSIGNED_PASSWORD.match(text, at)
+    if hit is None or not _literal_ends(hit):
+        return None
+    value = hit["value"]
+    if not any(char.isdigit() for char in value) or not any(char.isalpha() for char in value):
+        return None  # words are left to the encoder: many are field names or messages
+    return hit.span("value")
+
+
+def _literal_ends(hit: re.Match[str]) -> bool:
+    """Whether the value ends where a literal ends, and no expression goes on."""
+    quote, after = hit["quote"][-1:], hit["after"]
+    if quote:
+        return after in (quote, "\\", "&")
+    return not after or after.isspace() or after in "&\"',;"
+
+
+def _is_random(value: str) -> bool:
+    """Whether upper case, lower case and digits alternate as they do in no identifier."""
+    if "." in value or len(set(value)) < 8:
+        return False
+    if 2 * sum(map(len, _CAMEL_WORD.findall(value))) > len(value):
+        return False
+    kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in value if c.isalnum()]
+    changes = sum(a != b for a, b in pairwise(kinds))
+    return "d" in kinds and changes >= max(4, len(kinds) / 6)
+
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
 # --- Tokens of known providers ------------------------------------------------------------------
 
 
@@ -614,6 +713,18 @@ RULES: tuple[PatternRule, ...] = (
         label="KEY",
         description="Bearer authorization value that looks random",
         find=_find_bearer_tokens,
+    ),
+    PatternRule(
+        name="assigned-key",
+        label="KEY",
+        description="Random-looking literal assigned to a token, secret, API key or the like",
+        find=_find_assigned_keys,
+    ),
+    PatternRule(
+        name="assigned-password",
+        label="PASSWORD",
+        description="Quoted literal of letters and digits assigned to a password or pass phrase",
+        find=_find_assigned_passwords,
     ),
     *(
         PatternRule(

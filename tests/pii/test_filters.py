@@ -1,3 +1,4 @@
+import base64
 import ipaddress
 import json
 from dataclasses import replace
@@ -73,6 +74,7 @@ DECIDED = {
     "placeholder-password": ("PASSWORD", "MyPassword1"),
     "password-hash": ("PASSWORD", "$2b$12$" + "Ab1./" * 10),
     "placeholder-key": ("KEY", "YOUR_API_KEY"),
+    "encoded-placeholder": ("KEY", base64.b64encode(b"someuser:password").decode()),
     "low-variety": ("KEY", "a1a1a1a1a1a1a1a1"),
     "uuid": ("KEY", "1b4e28ba-2fa1-11d2-883f-0016d3cca427"),
     "public-key": ("KEY", "AAAAC3NzaC1lZDI1NTE5AAAAIGt5u7w9xQ2"),

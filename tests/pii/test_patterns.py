@@ -365,6 +365,65 @@ def test_a_bearer_token_is_found_when_it_looks_random():
     assert found("Bearer authentication-is-required", "KEY") == []
 
 
+RANDOM_VALUES = [
+    "kX93mQp" "27vLrT4bz", "9f2c41d07be8" "55a3c6d1f09e", "q7w089zx34lkj" "sdf55",
+    "tGz8JxKp-4QmW_" "72nBvC1LsD",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", RANDOM_VALUES)
+@pytest.mark.parametrize(
+    "line",
+    [
+        'api_key = "{}"', "apiKey: '{}',", '"access_token": "{}",', "ACCESS_TOKEN={}\n",
+        "$this->secret = '{}';", 'clientSecret := "{}"', "('oauth_token', '{}'),", "token: {}\n",
+        "x?access_token={}&y=1",
+        '\\"refresh_token\\":\\"{}\\"', 'getenv("API_KEY") == "{}"',
+        'defaultApiKey = "{}"', "'consumer_secret' => '{}'", 'SECRET_KEY_BASE64="{}"',
+    ],
+)  # fmt: skip
+def test_a_random_value_given_to_a_secret_is_a_key(line, value):
+    assert found(line.format(value), "KEY") == [value]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'token = "{}Token2"', "secret = read_secret_1(x)", 'key = "kX93mQp27vLrT4bz"',
+        'token_type = "sha256WithRsaEncryption"', "secret: config.secret2.value9",
+        "Token: ID3v2Tag",
+        'client_token = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"', 'token = "calculateSha2Token"',
+        "token = tokens2[i4]", 'public_key = "kX93mQp27vLrT4bz"', "secret = aB3dE5fG7hJ9(kL)",
+    ],
+)  # fmt: skip
+def test_identifiers_and_expressions_given_to_a_token_are_no_key(line):
+    assert found(line, "KEY") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'password = "{}"', "'password' => '{}',", '"db_password": "{}"', "PASSWD: '{}'",
+        'setPassword("{}")', 'String passphrase = "{}";', '\\"pwd\\": \\"{}\\"',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["hunter42", "P4ss#123", "s3cr3t", "Xy7"[:2] + "%zz!9"])
+def test_a_quoted_value_of_letters_and_digits_given_to_a_password_is_one(line, value):
+    assert found(line.format(value), "PASSWORD") == [value]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'password = "Enter your password"', "password = get_password2()", 'password: "required"',
+        'f(password, "utf8")', "password = hunter42", 'passwordHint = "abc1"', 'password = ""',
+        'password == "${PASS1}"',
+    ],
+)  # fmt: skip
+def test_prompts_calls_and_references_are_no_password(line):
+    assert found(line, "PASSWORD") == []
+
+
 # --- Size ---------------------------------------------------------------------------------------
 
 HOSTILE = [
@@ -372,7 +431,8 @@ HOSTILE = [
     "-----BEGIN PRIVATE KEY-----",
     "-----BEGIN PRIVATE KEY-----\n" + "A1" * 32 + "\n", "eyJ", "eyJhbGciOiJIUzI1NiJ9.", " ", "\n",
     " at ", "a at b dot ", "_at_", "://", "://a:b", "a://b:", "a@a.", "M150 0c-23.5.1-46 20.5z ",
-    "sk-", "A", "0", "-us", "Bearer ", "Basic aaaaaaaa", "PrivateKey = ", ":AA", "Q~", "AZDO", "\\",
+    "sk-", "A", "0", "-us", "Bearer ", "Basic aaaaaaaa", "PrivateKey = ",
+    "token=", "token='a1B2c3D4e5F6", "password='a1", ":AA", "Q~", "AZDO", "\\",
     "%40", "'", "\u00e9", "\u4e2d@", "EAA", "$", "<", "<a@",
 ]  # fmt: skip
 
