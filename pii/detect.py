@@ -147,11 +147,9 @@ def decode_spans(
         if position < len(inside):
             token, previous = inside[position], inside[position - 1]
             gap = text[offsets[previous, 1] : offsets[token, 0]]
-            if (
-                token == previous + 1
-                and label[token] == label[previous]
-                and not (begin[token] and gap)
-            ):
+            # Two names with nothing but a space between them are one: first and last name.
+            begins_anew = begin[token] and gap and LABELS[label[token]] != "NAME"
+            if token == previous + 1 and label[token] == label[previous] and not begins_anew:
                 continue
         tokens = inside[first:position]
         first = position

@@ -10,7 +10,7 @@ import json
 import random
 import re
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +20,16 @@ from pii.labels import LABELS
 from pii.patterns import find_patterns
 from pii.spans import Span, resolve_overlaps
 from pii.values import ValueMaker
+from starencoder.errors import DataError
+from starencoder.languages import language_of
 
 _WINDOW_LINES = (18, 45)
 _WINDOW_CHARS = 2000
+_FILE_BYTES = (300, 200_000)
+_MEAN_LINE_CHARS = 160
+_VENDORED = frozenset(
+    ".git .pc node_modules bower_components vendor vendored _vendor third_party dist".split()
+)
 
 # Words after which a copyright or author field names no person.
 _ORGANISATION = re.compile(
@@ -57,6 +64,9 @@ _SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             rf"[ \t]*[\"']?(?P<v>{_NAME})",
         ),
         ("NAME", rf"(?m)^[ \t]*\[ (?P<v>{_NAME}) \]$"),
+        # Change logs and lists of thanks: a name alone on its line, or in parentheses.
+        ("NAME", rf"(?m)^[ \t]*(?:[*-][ \t]*)?\*?(?P<v>{_NAME})\*?[ \t]*$"),
+        ("NAME", rf"\((?P<v>{_WORD} {_WORD})(?=\)|, )"),
         ("USERNAME", r"(?:TODO|FIXME|XXX)[ \t]?\((?P<v>[a-z][\w.-]{1,30})\)"),
         ("USERNAME", r"/(?:home|Users)/(?P<v>[a-z][\w.-]{1,30})(?=[/\"'\s:])"),
         ("USERNAME", r"(?:\(|by |[tT]hanks |\[|, )@(?P<v>[A-Za-z][\w-]{1,38})\b(?![./(])"),
@@ -70,6 +80,7 @@ _SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"(?i:pass(?:word|wd|phrase)?|pwd)[\"']?[ \t]*(?:=>|[:=,])[ \t]*[\"']"
             r"(?P<v>[^\s\"'${}<>%()\[\]]{3,40})[\"']",
         ),
+        ("USERNAME", r"(?:github\.com|gitlab\.com|bitbucket\.org)[/:](?P<v>[\w-]{2,38})/"),
         (
             # Unquoted, alone on its line, as in configuration files.
             "PASSWORD",
@@ -83,6 +94,8 @@ _SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
     )
 )
+
+_FORGES = ("github", "gitlab", "bitbucket")
 
 _SLOT = re.compile(r"\{([A-Za-z_0-9]+)\}")
 # How often a line is written for the sake of each label: most often what real code shows least.
@@ -222,6 +235,13 @@ class Synthesizer:
                 start, end = match.span("v")
                 line = window[window.rfind("\n", 0, start) + 1 : window.find("\n", end) + 1 or None]
                 if label == "NAME" and _ORGANISATION.search(match["v"]):
+                    continue
+                # An owner may be an organisation, and cannot be told from a person by the line.
+                if (
+                    label == "USERNAME"
+                    and match[0].startswith(_FORGES)
+                    and self._rng.random() < 0.5
+                ):
                     continue
                 if label == "KEY" and not _looks_random(match["v"]):
                     continue
@@ -404,10 +424,63 @@ def harvest_words(texts: Iterable[str], limit: int = 4000) -> list[str]:
     return [word for word, count in counts.most_common() if count <= num_texts / 10][:limit]
 
 
+def load_sources(folder: Path, *, num_chars: int, seed: int) -> list[Source]:
+    """Draw real files from a folder that holds one unpacked package per subfolder.
+
+    A language gets a share of the characters that grows with the square root of its number of
+    files, and no package more than a quarter of a language. Vendored, minified and very large or
+    small files, and those that are not UTF-8, are left out.
+
+    Raises:
+        DataError: The folder holds no source file.
+    """
+    rng = random.Random(seed)
+    by_language: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        language = language_of(path)
+        inner = path.relative_to(folder).parts[1:]
+        if (
+            language is not None
+            and ".min." not in path.name
+            and not _VENDORED.intersection(inner)
+            and not path.is_symlink()
+            and path.is_file()
+            and _FILE_BYTES[0] < path.stat().st_size < _FILE_BYTES[1]
+        ):
+            by_language[language].append(path)
+    shares = {language: len(paths) ** 0.5 for language, paths in by_language.items()}
+    sources: list[Source] = []
+    for language, paths in sorted(by_language.items()):
+        wanted = num_chars * shares[language] / sum(shares.values())
+        by_package: Counter[str] = Counter()
+        rng.shuffle(paths)
+        for path in paths:
+            relative = path.relative_to(folder)
+            if by_package.total() > wanted:
+                break
+            if by_package[relative.parts[0]] > wanted / 4:
+                continue
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (UnicodeDecodeError, OSError):
+                continue
+            if len(text) > _MEAN_LINE_CHARS * (text.count("\n") + 1):
+                continue
+            by_package[relative.parts[0]] += len(text)
+            sources.append(Source(relative.parts[0], str(relative), language, text))
+    if not sources:
+        raise DataError(f"{folder}: no source files; expected one unpacked package per subfolder")
+    return sources
+
+
 def write_examples(
     sources: Sequence[Source], output: Path, *, count: int, seed: int
 ) -> Counter[str]:
-    """Write `count` labelled windows as JSON lines; returns spans by label and kind."""
+    """Write `count` labelled windows as JSON lines.
+
+    Returns:
+        Number of spans by label and kind, and of windows left out by reason.
+    """
     rng = random.Random(seed)
     synthesizer = Synthesizer(
         rng, ValueMaker(rng, harvest_words(source.text for source in sources))

@@ -9,6 +9,7 @@ import ipaddress
 import random
 import string
 import unicodedata
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -279,7 +280,9 @@ class ValueMaker:
                 for _ in range(rng.randint(2, 4))
             ]
             return rng.choice("-._:|").join(parts)
-        if form < 0.96:
+        if form < 0.95:
+            return str(uuid.UUID(int=rng.getrandbits(128)))
+        if form < 0.97:
             return "".join(
                 rng.choices(string.ascii_uppercase + string.digits, k=rng.randint(12, 32))
             )

@@ -5,6 +5,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -115,8 +116,43 @@ def test_a_graph_of_another_model_is_refused(model_dir):
     )
     labels = {0: "O", 1: "B-KEY", 2: "I-KEY", 3: "B-NAME", 4: "I-NAME"}
     save_tagger(TokenClassifier(config, num_labels=5), model_dir, id2label=labels, pii={})
-    with pytest.raises(CheckpointError, match=r"model_int8\.onnx: computes 3 tags, .* names 5"):
+    with pytest.raises(CheckpointError, match=r"model_int8\.onnx: .* 3 tags, while .* names 5"):
         load_session(model_dir)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda graph: setattr(graph.output[0], "name", "logits"), "found logits"),
+        (lambda graph: setattr(graph.input[0], "name", "tokens"), r"tokens tensor\(int32\)"),
+        (
+            lambda graph: setattr(graph.input[0].type.tensor_type, "elem_type", 7),
+            r"input_ids tensor\(int64\)",
+        ),
+    ],
+)
+def test_a_graph_of_another_exporter_is_refused(model_dir, change, complaint):
+    path = model_dir / "onnx" / "model_int8.onnx"
+    model = onnx.load(path)
+    change(model.graph)
+    for node in model.graph.node:
+        names = {
+            "input_ids": model.graph.input[0].name,
+            "probabilities": model.graph.output[0].name,
+        }
+        for values in (node.input, node.output):
+            values[:] = [names.get(value, value) for value in values]
+    onnx.save(model, path)
+    with pytest.raises(CheckpointError, match=complaint):
+        load_session(model_dir)
+
+
+def test_a_name_that_is_not_utf8_in_a_damaged_graph_is_no_traceback(model_dir, capfd):
+    path = model_dir / "onnx" / "model_int8.onnx"
+    path.write_bytes(path.read_bytes().replace(b"word_scales", b"word_\xff\xfe\xffles", 1))
+    with pytest.raises(CheckpointError, match="copy it again"):
+        load_session(model_dir)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_onnx_runtime_one_line_names_the_extra(monkeypatch):
