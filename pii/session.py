@@ -42,12 +42,7 @@ def load_session(model_dir: Path, *, precision: str | None = None, threads: int 
     config = load_tagger_config(model_dir)
     path = _find_onnx_file(model_dir, precision)
     session = make_session(path, threads=threads)
-    found = session.get_outputs()[0].shape[-1]
-    if found != len(config.id2label):
-        raise CheckpointError(
-            f"{path}: computes {found} tags, but config.json names {len(config.id2label)}; "
-            f"export the checkpoint again: starencoder export quantize {model_dir}"
-        )
+    _check_signature(session, len(config.id2label), path)
     return session_predict(session, config.encoder.max_positions)
 
 
@@ -64,7 +59,10 @@ def make_session(model: Path | bytes, *, threads: int = 1) -> "InferenceSession"
     try:
         content = model.read_bytes() if isinstance(model, Path) else model
         return onnxruntime.InferenceSession(
-            content, session_options(threads), providers=["CPUExecutionProvider"]
+            content,
+            session_options(threads),
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # It would print to stdout and try the same again.
         )
     except OSError as error:
         raise CheckpointError(f"{name}: cannot be read ({error.strerror or error})") from error
@@ -75,11 +73,32 @@ def make_session(model: Path | bytes, *, threads: int = 1) -> "InferenceSession"
         state.NotImplemented,
         state.RuntimeException,
         state.Fail,
+        UnicodeDecodeError,  # ONNX Runtime quotes a damaged name in its message.
     ) as error:
         raise CheckpointError(
             f"{name}: not a graph that ONNX Runtime {onnxruntime.__version__} can run "
             f"({str(error).splitlines()[0]}); copy it again, or export the checkpoint again"
         ) from error
+
+
+def _check_signature(session: "InferenceSession", num_labels: int, path: Path) -> None:
+    """Refuse a graph of another exporter or another model, which would fail only when it is run."""
+    inputs = {value.name: value.type for value in session.get_inputs()}
+    outputs = {value.name: value.shape for value in session.get_outputs()}
+    if set(inputs) | {"attention_mask"} != {"input_ids", "attention_mask"} or set(
+        inputs.values()
+    ) != {"tensor(int32)"}:
+        found = ", ".join(f"{name} {kind}" for name, kind in inputs.items())
+    elif set(outputs) != {"probabilities"}:
+        found = ", ".join(outputs)
+    elif outputs["probabilities"][-1] != num_labels:
+        found = f"{outputs['probabilities'][-1]} tags, while config.json names {num_labels}"
+    else:
+        return
+    raise CheckpointError(
+        f"{path}: not exported from this checkpoint by this package (found {found}); "
+        f"make it again with: starencoder export"
+    )
 
 
 def session_options(threads: int = 1) -> "SessionOptions":

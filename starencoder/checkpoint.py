@@ -192,7 +192,24 @@ def _save(
 def _load_into(
     model: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, prefix: str = ""
 ) -> None:
-    """Copy `tensors` into `model`, whose own names lack `prefix`; every difference is an error."""
+    found = match_weights(model, tensors, path, prefix=prefix)
+    model.load_state_dict({name.removeprefix(prefix): found[name] for name in found})
+
+
+def match_weights(
+    model: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, prefix: str = ""
+) -> dict[str, Tensor]:
+    """The tensors that `model` has, under their stored names; every difference is an error.
+
+    Args:
+        model: Compared by names and shapes only; it may be on the meta device.
+        tensors: What was read. Copies of tied tensors are left out.
+        path: The file the errors name.
+        prefix: What the stored names have in front of the model's own.
+
+    Raises:
+        CheckpointError: Tensors are missing, unexpected, of another shape or not floating-point.
+    """
     found = _without_copies(tensors, path)
     wanted = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     missing = [name for name in wanted if name not in found]
@@ -221,7 +238,7 @@ def _load_into(
         raise CheckpointError(
             f"{path}: not the weights that {CONFIG_FILE} describes; {'; '.join(problems)}"
         )
-    model.load_state_dict({name: found[prefix + name] for name in model.state_dict()})
+    return {name: found[name] for name in wanted}
 
 
 def _without_copies(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
