@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from pii.labels import LABELS
 from starencoder.errors import ConfigError, OutputError, StarEncoderError
-from starencoder.settings import Settings, check_name, load_settings
+from starencoder.settings import Settings, check_name, closest, load_settings
 
 if TYPE_CHECKING:
     from pii.tree import FileResult, Work
@@ -60,11 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:  # a name or value that the terminal's encoding lacks must not stop us
             reconfigure(errors="backslashreplace")
-    parsed = _parser().parse_args(arguments)
     previous = _on_sigterm(_raise_terminated)
     try:
+        parsed = _parse(arguments)
+        if sys.stdout is None:
+            raise OutputError("stdout is closed")
         code: int = parsed.run(parsed)
-        sys.stdout.flush()
+        with _stdout_errors():
+            sys.stdout.flush()
     except StarEncoderError as error:
         _say(str(error))
         return error.exit_code
@@ -81,9 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("stopped by SIGTERM")
         return STOPPED
     except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return STOPPED
+        return STOPPED  # whoever read our output has enough
     finally:
         _on_sigterm(previous)
     return code
@@ -100,26 +101,43 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+class _Parser(argparse.ArgumentParser):
+    """Errors come as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parsed, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        hint = closest(flag, parsed.parser._option_string_actions)
+        raise ConfigError(f"unknown argument {flag}{hint}; see {parsed.parser.prog} --help")
+    return parsed
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="starencoder",
+        allow_abbrev=False,  # scripts spell flags out: a prefix may mean two some day
         description="Find and redact personal data and secrets in source code.",
         epilog="Exit codes: 0 done, 1 findings, 2 bad usage, 3 some inputs could not be read, "
         "4 could not finish, 130 interrupted.",
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
+    groups: dict[str, argparse._SubParsersAction[_Parser]] = {}
     for command in COMMANDS:
         group, _, name = command.name.rpartition(" ")
         if group and group not in groups:
             inner = commands.add_parser(group, help=f"{group} commands; see {group} --help")
             groups[group] = inner.add_subparsers(metavar="COMMAND", required=True)
         subparser = groups.get(group, commands).add_parser(
-            name, help=command.summary, description=command.summary
+            name, help=command.summary, description=command.summary, allow_abbrev=False
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, parser=subparser)
     return parser
 
 
@@ -396,6 +414,8 @@ def _progress(
     if Path("-") in paths:
         if len(paths) > 1:
             raise ConfigError("- stands alone: stdin cannot be read together with files")
+        if sys.stdin is None:
+            raise ConfigError("-: stdin is closed")
         data = sys.stdin.buffer.read()
         yield iter([process_bytes(work, work.load(), paths[0], data)[0]])
         return
@@ -494,14 +514,28 @@ def _list_rules() -> int:
     from pii.filters import FILTERS
     from pii.patterns import RULES
 
-    rows = [("PATTERN", "LABEL", "FINDS")]
-    rows += [(rule.name, rule.label, rule.description) for rule in RULES]
-    rows += [("", "", ""), ("FILTER", "LABELS", "TAKES FOR NO REAL VALUE")]
-    rows += [(rule.name, ",".join(rule.labels), rule.description) for rule in FILTERS]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for name, label, description in rows:
-        _write(f"{name:<{widths[0]}}  {label:<{widths[1]}}  {description}".rstrip() + "\n")
+    patterns = [(rule.name, rule.label, rule.description) for rule in RULES]
+    filters = [
+        (
+            rule.name,
+            rule.kind,
+            "all" if set(rule.labels) == set(LABELS) else ",".join(rule.labels),
+            rule.description,
+        )
+        for rule in FILTERS
+    ]
+    _write(_columns([("PATTERN", "LABEL", "FINDS"), *patterns]) + "\n")
+    _write(_columns([("FILTER", "KIND", "LABELS", "APPLIES TO"), *filters]))
     return 0
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def _write(text: str) -> None:
@@ -521,15 +555,176 @@ def _write_bytes(data: bytes) -> None:
 def _stdout_errors() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        # What is still buffered would fail once more, with a traceback, when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
         raise OutputError(f"stdout: {error.strerror or error}") from error
+
+
+# --------------------------------------------------------------------------------------------------
+# export
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `export onnx` and `export quantize`."""
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a tagger's directory")
+
+
+def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `export convert`."""
+    parser.add_argument(
+        "directory", type=Path, metavar="DIR", help="a model directory with pytorch_model.bin"
+    )
+    parser.add_argument("output", type=Path, metavar="OUT", help="the directory to write")
+
+
+def run_export_onnx(arguments: argparse.Namespace) -> int:
+    """Write a tagger's float32 graph."""
+    from export.to_onnx import export_onnx
+
+    path, difference = export_onnx(arguments.directory)
+    _write(f"{path}: probabilities within {difference.largest:.1e} of the checkpoint's\n")
+    return 0
+
+
+def run_export_quantize(arguments: argparse.Namespace) -> int:
+    """Write a tagger's int8 graph."""
+    from export.quantize import export_int8
+
+    path, difference = export_int8(arguments.directory)
+    _write(
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB; on random tokens, probabilities differ from "
+        f"the checkpoint's by {difference.mean:.1e} on average, {difference.largest:.1e} at most, "
+        f"and {difference.changed_tags:.1%} of tags change\n"
+    )
+    return 0
+
+
+def run_export_convert(arguments: argparse.Namespace) -> int:
+    """Write a pickled model as safetensors."""
+    from export.convert import convert_pickle
+
+    for path in convert_pickle(arguments.directory, arguments.output):
+        _write(f"{path}\n")
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------
+# pii: making a model
+
+
+def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii synthesize`."""
+    parser.add_argument("folder", type=Path, metavar="PACKAGES", help="one unpacked package each")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON lines")
+    parser.add_argument("--count", type=int, default=40_000, help="windows to write")
+    parser.add_argument("--chars", type=int, default=60_000_000, help="real code to draw from")
+    parser.add_argument("--seed", type=int, default=1)
+
+
+def run_synthesize(arguments: argparse.Namespace) -> int:
+    """Write labelled windows of real code with made-up values."""
+    from pii.synthesize import load_sources, write_examples
+
+    sources = load_sources(arguments.folder, num_chars=arguments.chars, seed=arguments.seed)
+    counts = write_examples(sources, arguments.output, count=arguments.count, seed=arguments.seed)
+    _write("".join(f"{count:8d} {name}\n" for name, count in sorted(counts.items())))
+    return 0
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii train`."""
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="data and settings")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the tagger's")
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """Fine-tune a tagger as a recipe says."""
+    import logging
+
+    from pii.train import read_recipe, train
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(read_recipe(arguments.recipe), arguments.output)
+    return 0
+
+
+def add_calibrate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii calibrate`."""
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a tagger's directory")
+    parser.add_argument("gold", type=Path, metavar="GOLD.jsonl", help="annotated documents")
+
+
+def run_calibrate(arguments: argparse.Namespace) -> int:
+    """Choose the thresholds of both operating points and store them with the model."""
+    from pii.dataset import read_documents
+    from pii.evaluate import calibrate
+
+    for point, thresholds in calibrate(arguments.directory, read_documents(arguments.gold)).items():
+        _write(f"{point}: " + ", ".join(f"{k} {v:.2f}" for k, v in thresholds.items()) + "\n")
+    return 0
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii evaluate`."""
+    parser.add_argument("gold", type=Path, metavar="GOLD.jsonl", help="annotated documents")
+    parser.add_argument("--model", default="tiny", metavar="NAME", help="as in detect")
+    parser.add_argument("--operating-point", default="balanced", metavar="POINT")
+    parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the spans here")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """Score a model on annotated documents."""
+    from pii.dataset import read_documents
+    from pii.detect import load_detector
+    from pii.evaluate import predict, score_table, write_predictions
+
+    documents = read_documents(arguments.gold)
+    detector = load_detector(arguments.model, operating_point=arguments.operating_point)
+    predictions = predict(detector, documents)
+    if arguments.predictions is not None:
+        write_predictions(documents, predictions, arguments.predictions)
+    _write(score_table(documents, predictions) + "\n")
+    return 0
 
 
 COMMANDS = (
     Command("detect", "report personal data and secrets", add_detect_arguments, run_detect),
     Command("redact", "replace personal data and secrets", add_redact_arguments, run_redact),
+    Command("export onnx", "write DIR/onnx/model.onnx", add_export_arguments, run_export_onnx),
+    Command(
+        "export quantize",
+        "write DIR/onnx/model_int8.onnx, for CPUs",
+        add_export_arguments,
+        run_export_quantize,
+    ),
+    Command(
+        "export convert",
+        "rewrite a model published as pytorch_model.bin with safetensors",
+        add_convert_arguments,
+        run_export_convert,
+    ),
+    Command(
+        "pii synthesize",
+        "write labelled examples: made-up values in real code",
+        add_synthesize_arguments,
+        run_synthesize,
+    ),
+    Command("pii train", "fine-tune a tagger as a recipe says", add_train_arguments, run_train),
+    Command(
+        "pii calibrate",
+        "choose a tagger's thresholds on annotated documents",
+        add_calibrate_arguments,
+        run_calibrate,
+    ),
+    Command(
+        "pii evaluate",
+        "score a model on annotated documents",
+        add_evaluate_arguments,
+        run_evaluate,
+    ),
 )
 
 if __name__ == "__main__":
