@@ -261,7 +261,7 @@ _ALGORITHM = re.compile(
     r"sntrup\w*|aes|agent|req|strict.*)|(?:sk-)?(?:ssh|ecdsa)-.*|(?:hmac|umac|aes|chacha|sntrup|"
     r"curve|rijndael|kex|zlib|ext|auth|eow|no-more|hostkeys|posix|statvfs|fstatvfs|hardlink|fsync|"
     r"lsetstat|limits|expand-path|copy-data|home-directory|users-groups|tun|streamlocal|"
-    r"forwarded|cancel|session|keepalive|publickey|ping|pong)[\w-]*)@(?:openssh\.com|libssh\.org|"
+    r"direct|forwarded|cancel|session|keepalive|publickey|ping|pong)[\w-]*)@(?:openssh\.com|libssh\.org|"
     r"ssh\.com|lysator\.liu\.se|tinyssh\.org|putty\.projects\.tartarus\.org)",
     re.IGNORECASE,
 )
@@ -401,7 +401,7 @@ def _placeholder_password(text: str, span: Span) -> bool:
 
 
 def _is_placeholder_password(value: str) -> bool:
-    if re.fullmatch(r"\d{1,4}", value):
+    if re.fullmatch(r"\d{1,4}", value) or (value.isdigit() and value in "12345678901234567890"):
         return True
     if re.fullmatch(r"secret\d{2,}", value, re.IGNORECASE):
         return False  # specific enough to be somebody's (annotation guidelines)
@@ -502,7 +502,7 @@ def _public_key(text: str, span: Span) -> bool:
 
 _TEMPLATE = re.compile(
     r"\$\{[^}]{0,80}\}?|\{\{[^}]{0,80}\}\}|\{%[^%]{0,80}%\}|\$\([^)]{0,80}\)|#\{[^}]{0,80}\}|<%[^%]{0,80}%>|"
-    r"%\([a-zA-Z_]{1,40}\)[sdr]|%%[A-Z_]{1,40}%%|@@[A-Z_]{1,40}@@"
+    r"%\([a-zA-Z_:.-]{1,40}\)[sdr]|%%[A-Z_]{1,40}%%|@@[A-Z_]{1,40}@@"
 )
 _WHOLE_TEMPLATE = re.compile(
     r"\$[A-Za-z_][A-Za-z0-9_]*|%[A-Z_]+%|%[sdrvqxu@]|\{[a-zA-Z_][\w.]*\}|\{\d*\}|<[^<>]*>|\[[^\]]*\]|"

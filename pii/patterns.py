@@ -104,7 +104,7 @@ def _local_start(text: str, at: int) -> int | None:
             start += 1
     quoted = text.find("'", start, at)
     while quoted >= 0:  # an apostrophe belongs to a name only between two letters (o'neill)
-        if not (quoted - start == 1 and text[start].isalpha() and text[quoted + 1].isalpha()):
+        if not (quoted - start == 1 and text[start] in "oOdD" and text[quoted + 1].isalpha()):
             start = quoted + 1
         quoted = text.find("'", quoted + 1, at)
     escaped = text.rfind("%", start, at)
@@ -222,9 +222,13 @@ _IPV4 = re.compile(r"[0-9][0-9]{0,2}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 _VERSION_BEFORE = re.compile(
     r"(?:version|versions|ver|release|rev|revision|\bv|alpha|beta|[=~^!<>]=|~>|\^|build|firmware|"
     r"oid|sections?|sect?\.|chapter|clause|paragraph|annex|figure|table|step|rfc ?[0-9]{1,5},?|iso|"
-    r"draft|standard|c\+\+ ?[0-9]{1,2}|§|"
-    r"\b(?:updat|upgrad|bump|downgrad|patch|mov)(?:e|ed|es|ing)?\b.{1,40}\bto)[\"'`\s:=(/_-]{0,4}\Z",
+    r"draft|standard|c\+\+ ?[0-9]{1,2}|§)[\"'`\s:=(/_-]{0,4}\Z",
     re.IGNORECASE,
+)
+_VERSION_WORD = 16
+"""Characters before a value that such a word and its separators take."""
+_UPDATE_TO = re.compile(
+    r"\b(?:updat|upgrad|bump|downgrad|patch|mov)(?:e|ed|es|ing)?\b", re.IGNORECASE
 )
 _NETWORK_NEAR = re.compile(
     r"(?<![a-z])ip(?:s|v4|4)?(?![a-z])|addr|host|dns|server|gateway|subnet|netmask|inet|listen|"
@@ -267,7 +271,9 @@ def _is_ipv4(text: str, start: int, end: int) -> bool:
         return False
     context = text[max(0, start - _CONTEXT) : start]
     context = context[context.rfind("\n") + 1 :]
-    if _VERSION_BEFORE.search(context) or _OBJECT_IDENTIFIER.match(text, start):
+    if _VERSION_BEFORE.search(context[-_VERSION_WORD:]) or _OBJECT_IDENTIFIER.match(text, start):
+        return False
+    if context.endswith(" to ") and _UPDATE_TO.search(context):
         return False
     if _between_decimals(text, start, end):
         return False
@@ -544,13 +550,16 @@ _ASSIGNED_KEY = re.compile(
 )
 _ASSIGNED_PASSWORD = re.compile(
     _NAME_END + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=])\s{0,4}|\()"
-    r"(?P<quote>\\?[\"'`])(?P<value>[^\s\"'`<>\\(){}\[\],;&]{4,64}+)(?P<after>.?)",
+    r"(?P<quote>\\?[\"'`])(?P<value>[^\s\"'`<>\\]{4,64}+)(?P<after>.?)",
     re.DOTALL | re.IGNORECASE,
 )
 _KEY_QUALIFIER = re.compile(
     r"(?:api|access|secret|private|consumer|auth|encryption|signing|master|shared|session|license)"
     r"[_-]?\Z",
     re.IGNORECASE,
+)
+_NO_SECRET_TOKEN = re.compile(
+    r"(?:page|next|continuation|pagination|cursor|public_?key|resume|sync)[_-]?\Z", re.IGNORECASE
 )
 _CAMEL_WORD = re.compile(r"(?:\A|[A-Z])[a-z]{3,40}")
 _KEY_NAMES = ("token", "Token", "TOKEN", "secret", "Secret", "SECRET", "key", "Key", "KEY")
@@ -594,6 +603,8 @@ def _assigned_key(text: str, at: int, name: str) -> tuple[int, int] | None:
         return None
     hit = _ASSIGNED_KEY.match(text, at)
     if hit is None or not _literal_ends(hit):
+        return None
+    if name.lower() == "token" and _NO_SECRET_TOKEN.search(text[max(0, at - 24) : at - 5]):
         return None
     if _UUID.fullmatch(hit["value"]):
         # A key can be a UUID; a "token" that is one is mostly the identifier of a request.
