@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from starencoder.config import (
@@ -158,7 +158,8 @@ def write_model_directory(
     partial = weights.with_name(weights.name + ".partial")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), partial, metadata={"format": "pt"})
+        # Not save_file, which makes a file that only its owner may read.
+        partial.write_bytes(save(dict(tensors), metadata={"format": "pt"}))
         partial.replace(weights)
         partial = directory / (CONFIG_FILE + ".partial")
         partial.write_text(json.dumps(values, indent=2) + os.linesep, encoding="utf-8")

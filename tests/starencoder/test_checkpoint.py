@@ -86,6 +86,12 @@ def test_a_pretraining_model_survives_its_directory(pretraining):
     assert sorted(path.name for path in directory.iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_the_weights_may_be_read_by_whoever_may_read_the_config(pretraining):
+    _, directory = pretraining
+    modes = {path.stat().st_mode for path in directory.iterdir()}
+    assert len(modes) == 1
+
+
 def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path):
     model = randomised(TokenClassifier(CONFIG, num_labels=3))
     save_tagger(model, tmp_path / "whole", id2label=TAGS, pii={})
@@ -95,6 +101,8 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path):
         assert loaded.state_dict()[name].dtype == torch.float32
         assert torch.equal(loaded.state_dict()[name], tensor.half().float()), name
     assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.8 * sizes[1]
 
 
 def test_a_weight_that_half_precision_cannot_hold_is_not_stored_as_infinity(tmp_path):
