@@ -87,12 +87,11 @@ def _changed_blocks(text: str, redaction: Redaction) -> list[_Block]:
     for replacement in redaction.replacements:
         span = replacement.span
         free = blocks[-1].old_end if blocks else 0
-        if blocks and span.start < free:
+        old_start = text.rfind("\n", free, max(free, span.start)) + 1 or free
+        new_start, old_end = old_start + shift, free
+        if blocks and old_start == free:
             previous = blocks.pop()
-            old_start, new_start, old_end = previous.old_start, previous.new_start, free
-        else:
-            old_start = text.rfind("\n", free, span.start) + 1 or free
-            new_start, old_end = old_start + shift, 0
+            old_start, new_start = previous.old_start, previous.new_start
         if span.end >= old_end:
             old_end = text.find("\n", span.end) + 1 or len(text)
         shift += (replacement.end - replacement.start) - (span.end - span.start)

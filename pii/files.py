@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import stat
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -213,14 +214,26 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
 # .gitignore
 
 
+_POSIX_CLASS = re.compile(r"\[:([a-z]+):\]")
+_POSIX_CLASSES = {
+    **{"alpha": "a-zA-Z", "digit": "0-9", "alnum": "a-zA-Z0-9", "upper": "A-Z", "lower": "a-z"},
+    **{"xdigit": "0-9a-fA-F", "space": " \t\n\r\f\v", "blank": " \t"},
+}
+
+
+def _posix_class(match: re.Match[str]) -> str:
+    return _POSIX_CLASSES.get(match[1], match[0])
+
+
 @dataclass(frozen=True, slots=True)
 class _IgnoreRule:
     regex: re.Pattern[str]
     ignores: bool
     by_name: bool
     """The pattern has no slash but a last one: it is about the name alone, at any depth."""
-    everything_below: bool
-    """The pattern ends in `/**`."""
+    below: bool
+    """The pattern ends in `/**` or `/**/`: it is about what lies below, not about the folder."""
+    folders_only: bool
 
     def matches(self, path: str, is_folder: bool) -> bool:
         """Whether the rule is about this very path, not about a folder above it.
@@ -232,12 +245,12 @@ class _IgnoreRule:
             path = path.rsplit("/", 1)[-1]
         if is_folder:
             path += "/"
-        match = self.regex.match(path) if not self.by_name else self.regex.search(path)
-        return match is not None and (
-            self.by_name
-            or match.end() == len(path)
-            or (self.everything_below and match.end() < len(path))
-        )
+        elif self.folders_only:
+            return False
+        match = self.regex.search(path)
+        if match is None or self.by_name:
+            return match is not None
+        return match.end() < len(path) if self.below else match.end() == len(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,18 +269,27 @@ class _IgnoreFile:
         except OSError:
             return _IgnoreFile(folder, ())
         rules = []
-        text = data.decode("utf-8", "surrogateescape")
-        for line in text.removeprefix("\ufeff").split("\n"):
-            line = line.removesuffix("\r")
+        # Bytes as characters: git's ? matches one byte.
+        for line in data.removeprefix(codecs.BOM_UTF8).decode("latin-1").split("\n"):
+            # The library takes the classes' brackets for a set's end.
+            line = _POSIX_CLASS.sub(_posix_class, line.removesuffix("\r"))
             try:
-                pattern = GitIgnoreSpecPattern(line)
-            except ValueError:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of `re`, about sets such as [[:alpha:]]
+                    pattern = GitIgnoreSpecPattern(line)
+            except (ValueError, re.error):
                 continue  # git passes over what is no pattern
             if pattern.include is not None and pattern.regex is not None:
                 body = line.rstrip().removeprefix("!")
-                by_name = "/" not in body.removesuffix("/")
+                path = body.removesuffix("/")
                 rules.append(
-                    _IgnoreRule(pattern.regex, pattern.include, by_name, body.endswith("/**"))
+                    _IgnoreRule(
+                        pattern.regex,
+                        pattern.include,
+                        by_name="/" not in path or path == "/**",
+                        below=path.endswith("/**"),
+                        folders_only=body.endswith("/"),
+                    )
                 )
         return _IgnoreFile(folder, tuple(rules))
 
@@ -275,7 +297,8 @@ class _IgnoreFile:
 def _is_ignored(path: str, is_folder: bool, files: tuple[_IgnoreFile, ...]) -> bool:
     """The last matching pattern of the deepest file that has one decides, as in git."""
     for ignore in reversed(files):
-        relative = path[len(ignore.folder) :].replace(os.sep, "/").lstrip("/")
+        relative = os.fsencode(path[len(ignore.folder) :]).decode("latin-1")
+        relative = relative.replace(os.sep, "/").lstrip("/")
         for rule in reversed(ignore.rules):
             if rule.matches(relative, is_folder):
                 return rule.ignores
@@ -354,6 +377,7 @@ class Document:
 
 
 _MARKS = (
+    (codecs.BOM_UTF8, "utf-8", "strict"),
     (codecs.BOM_UTF8, "utf-8", "surrogateescape"),
     # Before UTF-16: its little-endian mark begins with the mark of UTF-16.
     (codecs.BOM_UTF32_LE, "utf-32-le", "strict"),

@@ -124,7 +124,8 @@ def csv_lines(findings: Iterable[Finding]) -> str:
 
 def _csv_lines(rows: Iterable[Iterable[str | int | float]]) -> str:
     buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    # All strings quoted: the writer itself would leave a lone carriage return bare.
+    csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
     return buffer.getvalue()
 
 

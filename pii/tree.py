@@ -127,10 +127,12 @@ def _start(work: Work) -> Callable[[FoundFile], FileResult]:
 
 
 def _process_left_out(work: Work, entry: LeftOut) -> FileResult:
-    if work.output is not None and entry.reason == SYMLINK:
+    reason = entry.reason
+    if work.output is not None and reason == SYMLINK:
         make_folders(work.output, entry.relative.parent)
         copy_link(entry.path, work.output / entry.relative)
-    return FileResult(path=entry.path, left_out=entry.reason, failed=entry.failed)
+        reason = f"{SYMLINK}, copied as a link"
+    return FileResult(path=entry.path, left_out=reason, failed=entry.failed)
 
 
 def process_file(work: Work, redactor: Redactor, file: FoundFile) -> FileResult:
