@@ -629,9 +629,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
     _token(
         "contentful-token", "Contentful personal access token", f"CFPAT-{_WORD}{{43}}", "CFPAT-"
     ),
-    _token(
-        "typeform-token", "Typeform personal access token", "tfp_[A-Za-z0-9_.=-]{59}", "tfp_"
-    ),
+    _token("typeform-token", "Typeform personal access token", "tfp_[A-Za-z0-9_.=-]{59}", "tfp_"),
     _token("frameio-token", "Frame.io developer token", "fio-u-[A-Za-z0-9_=-]{64}", "fio-u-"),
     _token("adafruit-key", "Adafruit IO key", f"aio_{_ALNUM}{{28}}", "aio_"),
     _token("adobe-client-secret", "Adobe OAuth client secret", f"p8e-{_WORD}{{32}}", "p8e-"),
