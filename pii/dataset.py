@@ -169,10 +169,11 @@ def iter_batches(
 
 
 def _pad(pieces: Sequence[tuple[TokenisedDocument, int, int]], tokenizer: CodeTokenizer) -> Batch:
-    longest = max(end - start for _, start, end in pieces) + 2
-    ids = np.full((len(pieces), longest), tokenizer.pad_id, np.int64)
-    mask = np.zeros((len(pieces), longest), np.int64)
-    targets = np.full((len(pieces), longest), IGNORE_TARGET, np.int64)
+    # Few different widths: kernels are compiled and memory is laid out once for each.
+    width = -(-(max(end - start for _, start, end in pieces) + 2) // 16) * 16
+    ids = np.full((len(pieces), width), tokenizer.pad_id, np.int64)
+    mask = np.zeros((len(pieces), width), np.int64)
+    targets = np.full((len(pieces), width), IGNORE_TARGET, np.int64)
     for row, (document, start, end) in enumerate(pieces):
         length = end - start
         ids[row, 0] = tokenizer.cls_id

@@ -1,1 +1,1 @@
-"""What an encoder is: configuration, model, tokenizer, checkpoints, and where its code comes from."""
+"""What an encoder is: its configuration, model, tokenizer, checkpoints and source packages."""
