@@ -224,11 +224,7 @@ class Detector:
             thresholds: Used instead of the detector's own, for calibration.
         """
         smallest = self._thresholds if thresholds is None else thresholds
-        spans = [
-            span
-            for span in find_patterns(text)
-            if span.source.removeprefix("pattern:") not in self._disabled
-        ]
+        spans = find_patterns(text, self._disabled)
         spans += [span for span in tagged if span.score >= smallest[span.label]]
         found = classify(text, resolve_overlaps(spans), self._disabled)
         return [span for span in found if span.label in self._labels]

@@ -725,6 +725,12 @@ RULES: tuple[PatternRule, ...] = (
         description="Bearer authorization value that looks random",
         find=_find_bearer_tokens,
     ),
+    *(
+        PatternRule(
+            name=rule.name, label=rule.label, description=rule.description, find=_token_finder(rule)
+        )
+        for rule in (*PREFIX_RULES, *CONTEXT_RULES)
+    ),
     PatternRule(
         name="assigned-key",
         label="KEY",
@@ -737,14 +743,8 @@ RULES: tuple[PatternRule, ...] = (
         description="Quoted literal of letters and digits assigned to a password or pass phrase",
         find=_find_assigned_passwords,
     ),
-    *(
-        PatternRule(
-            name=rule.name, label=rule.label, description=rule.description, find=_token_finder(rule)
-        )
-        for rule in (*PREFIX_RULES, *CONTEXT_RULES)
-    ),
 )
-"""All detectors; names are unique."""
+"""All detectors; names are unique. Of two that find the same span the first names it."""
 
 
 def find_patterns(text: str, disabled: frozenset[str] = frozenset()) -> list[Span]:

@@ -24,6 +24,8 @@ FIELDS = (
 
 # 4 MiB and about 10 ms a guess: a leaked report does not give its passwords away for nothing.
 _SCRYPT_COST = 1 << 12
+_WIDEST_VALUE = 60
+"""Columns of a table's value; JSON lines and CSV have it whole."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
@@ -133,6 +135,11 @@ def _no_formula(cell: str | int | float) -> str | int | float:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell
 
 
+def _shortened(value: str) -> str:
+    """A value for one cell of a table: a PEM body would fill a screen."""
+    return value if len(value) <= _WIDEST_VALUE else f"{value[: _WIDEST_VALUE - 1]}…"
+
+
 def table_lines(findings: Sequence[Finding]) -> str:
     """One file's findings under its path, aligned; empty without findings.
 
@@ -150,6 +157,6 @@ def table_lines(findings: Sequence[Finding]) -> str:
         line = f"  {place:>{width}}  {span.label:<10}  {span.score:.2f}  {span.source:<{sources}}"
         line += f"  {kind:<7}"
         if finding.value is not None:
-            line += f"  {escaped(finding.value)}"
+            line += f"  {_shortened(escaped(finding.value))}"
         lines.append(line.rstrip())
     return "\n".join(lines) + "\n\n"
