@@ -690,6 +690,67 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+# --------------------------------------------------------------------------------------------------
+# packages
+
+
+def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `packages fetch`."""
+    parser.add_argument("list", type=Path, metavar="LIST.toml", help="a [[package]] table for each")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="unpack here")
+    parser.add_argument(
+        "--exclude", type=Path, metavar="FILE", help="names of packages to leave alone, one a line"
+    )
+    parser.add_argument(
+        "--any-licence", action="store_true", help="packages that are not permissive too"
+    )
+    parser.add_argument("--jobs", type=int, default=4, metavar="N", help="downloads at a time")
+
+
+def run_fetch(arguments: argparse.Namespace) -> int:
+    """Fetch and unpack the packages of a list."""
+    from tqdm import tqdm
+
+    from starencoder.packages import fetch_packages, read_excluded, read_packages
+
+    if arguments.jobs < 1:
+        raise ConfigError(f"--jobs must be 1 or more, got {arguments.jobs}")
+    statuses: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    files = size = differing = 0
+    packages = read_packages(arguments.list)
+    outcomes = fetch_packages(
+        packages,
+        arguments.output,
+        excluded=read_excluded(arguments.exclude) if arguments.exclude else frozenset(),
+        any_licence=arguments.any_licence,
+        jobs=arguments.jobs,
+    )
+    # A bar on a terminal only: that is what `disable=None` means.
+    for outcome in tqdm(outcomes, total=len(packages), unit="", leave=False, disable=None):
+        statuses[outcome.status] += 1
+        unpacked = outcome.unpacked
+        if unpacked is None:
+            reason = f" ({outcome.reason})" if outcome.reason else ""
+            _say(f"{outcome.package.label}: {outcome.status}{reason}")
+            continue
+        files, size = files + unpacked.files, size + unpacked.bytes
+        skipped.update(unpacked.skipped)
+        if unpacked.licence_agrees is False:
+            differing += 1
+            _say(
+                f"{outcome.package.label}: the list says {unpacked.licence}, "
+                f"the package {unpacked.stated_licence!r}"
+            )
+    _write("packages: " + _listed(statuses) + "\n")
+    _write(f"unpacked: {_files(files)}, {size / 1e6:.1f} MB\n")
+    if skipped:
+        _write("left out of archives: " + _listed(skipped) + "\n")
+    if differing:
+        _write(f"licences that differ from the list: {differing}, named above\n")
+    return CANNOT_READ if statuses["failed"] or statuses["licence refused"] else 0
+
+
 COMMANDS = (
     Command("detect", "report personal data and secrets", add_detect_arguments, run_detect),
     Command("redact", "replace personal data and secrets", add_redact_arguments, run_redact),
@@ -724,6 +785,12 @@ COMMANDS = (
         "score a model on annotated documents",
         add_evaluate_arguments,
         run_evaluate,
+    ),
+    Command(
+        "packages fetch",
+        "fetch and unpack public source packages for corpora",
+        add_fetch_arguments,
+        run_fetch,
     ),
 )
 
