@@ -7,10 +7,10 @@ from pathlib import Path
 
 PERMISSIVE_LICENCES = frozenset(
     "0BSD Apache-2.0 BSD-1-Clause BSD-2-Clause BSD-2-Clause-Patent BSD-3-Clause "
-    "BSD-3-Clause-Clear BSD-4-Clause BSL-1.0 CC0-1.0 HPND ISC MIT MIT-0 MIT-CMU NTP PostgreSQL "
-    "PSF-2.0 Python-2.0 TCL Unlicense Zlib blessing".split()
+    "BSD-3-Clause-Clear BSD-4-Clause BSL-1.0 CC0-1.0 HPND ISC LicenseRef-Public-Domain MIT MIT-0 "
+    "MIT-CMU NTP PostgreSQL PSF-2.0 Python-2.0 SSH-OpenSSH TCL Unlicense Zlib blessing".split()
 )
-"""SPDX names of licences that let their texts be learnt from and passed on."""
+"""SPDX names of licences that ask for no more than that they and the authors are named."""
 
 _FILE_LIMIT = 1 << 20
 
@@ -65,11 +65,14 @@ def stated_licence(registry: str, root: Path) -> str:
     """What an unpacked package says of its own licence, on one line; empty if nothing."""
     if registry == "npm":
         try:
-            licence = json.loads(_head(root / "package.json")).get("license", "")
+            described = json.loads(_head(root / "package.json"))
+            stated = described.get("license") or described.get("licenses") or ""
         except (ValueError, AttributeError, RecursionError):
             return ""
-        licence = licence.get("type", "") if isinstance(licence, dict) else licence
-        return _one_line(licence) if isinstance(licence, str) else ""
+        # Old packages give a list, and objects with a type and an address.
+        choices = stated if isinstance(stated, list) else [stated]
+        names = (choice.get("type") if isinstance(choice, dict) else choice for choice in choices)
+        return _one_line(" OR ".join(name for name in names if isinstance(name, str)))
     if registry == "debian":
         text = _head(root / "debian" / "copyright")
         match = re.search(r"(?m)^Files:\s*\*\s*$(?:\n(?!\n).*)*?\nLicense:[ \t]*(\S.*)$", text)

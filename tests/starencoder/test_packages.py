@@ -302,6 +302,27 @@ def test_an_npm_tarball_is_unpacked_as_npm_packed_it(server, tmp_path):
     assert entries(output)[0]["stated_licence"] == "ISC"
 
 
+@pytest.mark.parametrize(
+    ("described", "stated"),
+    [
+        ({"license": "MIT"}, "MIT"),
+        ({"license": {"type": "MIT", "url": "x"}}, "MIT"),
+        ({"licenses": [{"type": "MIT"}, {"type": "ISC"}]}, "MIT OR ISC"),
+        ({"license": 1}, ""),
+        ([], ""),
+    ],
+)
+def test_what_an_npm_package_says_of_its_licence_is_read_in_old_forms_too(
+    server, tmp_path, described, stated
+):
+    data = make_tar({"package/package.json": json.dumps(described).encode()})
+    server.add_npm("quillow", "1.2.0", data)
+
+    fetch(npm(), tmp_path)
+
+    assert entries(tmp_path)[0]["stated_licence"] == stated
+
+
 COPYRIGHT = b"""Format: x
 
 Files: *
