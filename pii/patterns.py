@@ -542,10 +542,11 @@ def _looks_random(value: str) -> bool:
 
 # --- Secrets by the name they are assigned to ---------------------------------------------------
 
-_NAME_END = r"s?(?:[_-]?(?:base64|b64|hex|value|str|string|[0-9]))?"
+_NAME_END = r"s?(?:[_-]?(?:base64|base|b64|hex|value|str|string|[0-9]))?"
 _ASSIGNED_KEY = re.compile(
-    _NAME_END + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=,(])|\\?[\"']\)?\s)\s{0,4}"
-    r"(?P<quote>\\?[\"'`]|)(?P<value>[A-Za-z0-9+/=_.~-]{10,512}+)(?P<after>.?)",
+    _NAME_END
+    + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=,(])|\\?[\"']\)?\s|[ \t](?=[ \t]{0,3}\"))"
+    r"\s{0,4}(?P<quote>\\?[\"'`]|)(?P<value>[A-Za-z0-9+/=_.~-]{10,512}+)(?P<after>.?)",
     re.DOTALL | re.IGNORECASE,
 )
 _ASSIGNED_PASSWORD = re.compile(

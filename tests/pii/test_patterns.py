@@ -1,7 +1,9 @@
 import base64
 import ipaddress
 import json
+import random
 import re
+import string
 import subprocess
 import sys
 from itertools import pairwise
@@ -518,3 +520,68 @@ def test_hostile_text_is_read_well_within_the_limit():
         check=True,
         timeout=300,
     )
+
+
+# --- Secrets by the name they are assigned to ---------------------------------------------------
+
+
+def _random_value(length: int = 32) -> str:
+    rng = random.Random(length)
+    return "".join(rng.choices(string.ascii_letters + string.digits, k=length))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        'api_key = "{}"',
+        "apiKey: '{}',",
+        '"client_secret": "{}"',
+        "AUTH_TOKEN={}",
+        "accessToken => '{}'",
+        'secret "{}";',
+        'cookie-secret\t"{}"',
+        'algorithm "hmac-md5"; secret "{}"; }};',
+        'setSecretKey("{}")',
+        'headers["X-Api-Key"] = "{}"',
+        "secret_key_base: {}",
+    ],
+)
+@pytest.mark.parametrize("length", [16, 32, 64])
+def test_a_random_value_given_to_the_name_of_a_key_is_found(form, length):
+    value = _random_value(length)
+    text = form.format(value)
+    assert [(s.label, text[s.start : s.end]) for s in find_patterns(text)] == [("KEY", value)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api_key = getApiKeyFromEnvironment",
+        'token = "AbstractTokenFactoryBean"',
+        'primary_key = "' + _random_value() + '"',
+        'public_key_token = "' + _random_value(8) + '"',
+        'nextPageToken: "' + _random_value() + '"',
+        "secret = settings.SECRET_KEY_2_FALLBACK",
+        'the secret "to a long and happy life in 2024"',
+        "token: 123e4567-e89b-42d3-a456-426614174000",
+    ],
+)
+def test_what_no_key_is_assigned_to_is_left_alone(text):
+    assert find_patterns(text) == []
+
+
+@pytest.mark.parametrize(
+    "form", ['password = "{}"', "'passwd' => '{}'", 'DB_PASSWORD: "{}"', "login(password='{}')"]
+)
+def test_a_quoted_literal_of_letters_and_digits_given_to_a_password_is_found(form):
+    value = "Harbour" + "7" + "stone"
+    text = form.format(value)
+    assert [(s.label, text[s.start : s.end]) for s in find_patterns(text)] == [("PASSWORD", value)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['password = "enter"', "password: harbour7", 'passwordField = "id7"'],
+)
+def test_words_and_unquoted_values_are_left_to_the_encoder(text):
+    assert find_patterns(text) == []
