@@ -751,6 +751,54 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     return CANNOT_READ if statuses["failed"] or statuses["licence refused"] else 0
 
 
+# --------------------------------------------------------------------------------------------------
+# tokenizer
+
+
+def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `tokenizer train`."""
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="files, folders and parquet shards"
+    )
+    parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="tokens in all")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--text-column", default="content", metavar="NAME", help="of the shards; default: content"
+    )
+    parser.add_argument(
+        "--chars",
+        type=int,
+        metavar="N",
+        help="draw about so many characters from one folder of packages, as pii synthesize does",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of the draw; default: 1")
+
+
+def run_tokenizer_train(arguments: argparse.Namespace) -> int:
+    """Learn a vocabulary from texts."""
+    from pii.synthesize import load_sources
+    from starencoder.sources import iter_texts
+    from starencoder.tokenizer import save_tokenizer, train_tokenizer
+
+    paths: list[Path] = arguments.paths
+    left_out: Counter[str] = Counter()
+    if arguments.chars is None:
+        if arguments.seed is not None:
+            raise ConfigError("--seed goes with --chars: without it every text is read")
+        texts = iter_texts(paths, column=arguments.text_column, left_out=left_out)
+    elif arguments.chars < 1 or len(paths) > 1 or not paths[0].is_dir():
+        raise ConfigError("--chars draws 1 or more characters from one folder of packages")
+    else:
+        seed = 1 if arguments.seed is None else arguments.seed
+        sources = load_sources(paths[0], num_chars=arguments.chars, seed=seed)
+        texts = (source.text for source in sources)
+    save_tokenizer(train_tokenizer(texts, arguments.vocab_size), arguments.output)
+    _write(f"{arguments.output}: {arguments.vocab_size} tokens\n")
+    if left_out:
+        _say("left out: " + _listed(left_out))
+    return 0
+
+
 COMMANDS = (
     Command("detect", "report personal data and secrets", add_detect_arguments, run_detect),
     Command("redact", "replace personal data and secrets", add_redact_arguments, run_redact),
@@ -785,6 +833,12 @@ COMMANDS = (
         "score a model on annotated documents",
         add_evaluate_arguments,
         run_evaluate,
+    ),
+    Command(
+        "tokenizer train",
+        "learn a vocabulary from source files or parquet shards",
+        add_tokenizer_arguments,
+        run_tokenizer_train,
     ),
     Command(
         "packages fetch",

@@ -22,14 +22,10 @@ from pii.spans import Span, resolve_overlaps
 from pii.values import ValueMaker
 from starencoder.errors import DataError
 from starencoder.languages import language_of
+from starencoder.sources import find_source_files, read_source
 
 _WINDOW_LINES = (18, 45)
 _WINDOW_CHARS = 2000
-_FILE_BYTES = (300, 200_000)
-_MEAN_LINE_CHARS = 160
-_VENDORED = frozenset(
-    ".git .pc node_modules bower_components vendor vendored _vendor third_party dist".split()
-)
 
 # Words after which a copyright or author field names no person.
 _ORGANISATION = re.compile(
@@ -436,18 +432,9 @@ def load_sources(folder: Path, *, num_chars: int, seed: int) -> list[Source]:
     """
     rng = random.Random(seed)
     by_language: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        language = language_of(path)
-        inner = path.relative_to(folder).parts[1:]
-        if (
-            language is not None
-            and ".min." not in path.name
-            and not _VENDORED.intersection(inner)
-            and not path.is_symlink()
-            and path.is_file()
-            and _FILE_BYTES[0] < path.stat().st_size < _FILE_BYTES[1]
-        ):
-            by_language[language].append(path)
+    left_out: Counter[str] = Counter()
+    for path in find_source_files(folder, left_out):
+        by_language[language_of(path) or ""].append(path)
     shares = {language: len(paths) ** 0.5 for language, paths in by_language.items()}
     sources: list[Source] = []
     for language, paths in sorted(by_language.items()):
@@ -460,11 +447,8 @@ def load_sources(folder: Path, *, num_chars: int, seed: int) -> list[Source]:
                 break
             if by_package[relative.parts[0]] > wanted / 4:
                 continue
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (UnicodeDecodeError, OSError):
-                continue
-            if len(text) > _MEAN_LINE_CHARS * (text.count("\n") + 1):
+            text = read_source(path, left_out)
+            if text is None:
                 continue
             by_package[relative.parts[0]] += len(text)
             sources.append(Source(relative.parts[0], str(relative), language, text))

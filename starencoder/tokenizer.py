@@ -147,7 +147,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
     if vocab_size < smallest:
         raise ConfigError(f"the vocabulary must have at least {smallest} tokens, got {vocab_size}")
     try:
-        from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+        from tokenizers import (
+            AddedToken,
+            Tokenizer,
+            decoders,
+            models,
+            pre_tokenizers,
+            processors,
+            trainers,
+        )
     except ImportError as error:
         raise MissingExtraError(
             "tokenizers is not installed; training one needs it: pip install 'starencoder[cpu]'"
@@ -160,8 +168,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         ]
     )
     bpe.decoder = decoders.ByteLevel()
-    from tokenizers import processors
-
     bpe.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
     bpe.train_from_iterator(
         texts,
@@ -196,7 +202,7 @@ def save_tokenizer(bpe: "Tokenizer", directory: Path) -> None:
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        bpe.save(str(directory / TOKENIZER_FILE))
+        (directory / TOKENIZER_FILE).write_text(bpe.to_str(pretty=True), encoding="utf-8")
         (directory / "tokenizer_config.json").write_text(
             json.dumps(config, indent=2) + "\n", encoding="utf-8"
         )
