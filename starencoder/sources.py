@@ -23,10 +23,10 @@ def find_source_files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
     """The files below a folder, in the order of their paths, that look like written source.
 
     Vendored and minified files, and those that are very large, very small or of no known language,
-    are left out; so are links.
+    are left out; so are links and shards, which are not counted.
     """
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink() or path.suffix == _SHARD or not path.is_file():
             continue
         if language_of(path) is None:
             left_out["language not known"] += 1

@@ -126,6 +126,8 @@ def _named_tokens(model_dir: Path) -> dict[str, str]:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: not readable JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{path}: expected a JSON object of settings")
         for role in _SPELLINGS:
             token = values.get(f"{role}_token")
             if isinstance(token, dict):
