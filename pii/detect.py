@@ -4,10 +4,11 @@ text -> tokens with character offsets -> overlapping chunks -> `predict` -> one 
 probabilities per token -> spans -> merged with the pattern detectors -> kinds set by the filters.
 """
 
+import dataclasses
+import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,13 @@ _SEGMENT_CHARS = 1 << 18
 """Longest piece of text tokenised at once; it bounds the tokenizer's memory on 50 MB lines."""
 
 _JOIN_SCORE = 0.3
-"""A token belongs to a span from this probability on; the span as a whole meets the threshold."""
+"""A word belongs to a span from this probability on; the span as a whole meets the threshold."""
+
+_LONGEST_WORD = 64
+"""In tokens; it bounds what is held back of a file that is one endless word."""
 
 _WORD = re.compile(r"\w")
+_WORDS = re.compile(r"\w+")
 _STRIP = {
     # A password may begin and end with any printable character but the quotes around it.
     "PASSWORD": " \t\r\n\f\v\"'`",
@@ -70,7 +75,7 @@ def tokenize_document(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Token ids `(n,)` and their character offsets `(n, 2)` for a text of any length."""
     ids, offsets = [], []
-    for start, end in pairwise(_segment_bounds(text)):
+    for start, end in itertools.pairwise(_segment_bounds(text)):
         encoded = tokenizer.encode(text[start:end])
         ids.append(np.asarray(encoded.ids, np.int32))
         offsets.append(np.asarray(encoded.offsets, np.int32).reshape(-1, 2) + start)
@@ -115,9 +120,7 @@ def tag_probabilities(
     return iter_stitched(chunk_probs(), starts)
 
 
-def decode_spans(
-    text: str, offsets: npt.NDArray[np.int32], probs: Iterator[Probs] | Sequence[Probs]
-) -> list[Span]:
+def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Probs]) -> list[Span]:
     """Turn tag probabilities into spans of whole words, with the mean probability as score.
 
     Args:
@@ -128,37 +131,97 @@ def decode_spans(
     Returns:
         Spans in order of their start; those of one label do not overlap.
     """
-    labels, scores, begins = [], [], []
-    for block in probs:
-        # Columns 1, 3, ... are B-, columns 2, 4, ... are I-.
-        by_label = block[:, 1::2] + block[:, 2::2]
-        best = by_label.argmax(axis=1)
-        rows = np.arange(len(block))
-        labels.append(best.astype(np.int8))
-        scores.append(by_label[rows, best])
-        begins.append(block[rows, 1 + 2 * best] > block[rows, 2 + 2 * best])
-    if not labels:
-        return []
-    label, score, begin = np.concatenate(labels), np.concatenate(scores), np.concatenate(begins)
-    inside = np.flatnonzero(score >= _JOIN_SCORE)
     spans: list[Span] = []
-    first = 0
-    for position in range(1, len(inside) + 1):
-        if position < len(inside):
-            token, previous = inside[position], inside[position - 1]
-            gap = text[offsets[previous, 1] : offsets[token, 0]]
-            # Two names with nothing but a space between them are one: first and last name.
-            begins_anew = begin[token] and gap and LABELS[label[token]] != "NAME"
-            if token == previous + 1 and label[token] == label[previous] and not begins_anew:
-                continue
-        tokens = inside[first:position]
-        first = position
-        name = LABELS[label[tokens[0]]]
-        for start, end in _trimmed(text, offsets[tokens[0], 0], offsets[tokens[-1], 1], name):
-            spans.append(
-                Span(start=start, end=end, label=name, score=round(float(score[tokens].mean()), 4))
-            )
+    run: list[_Word] = []
+
+    def close() -> None:
+        if run:
+            label = LABELS[run[0].label]
+            weights = [word.end - word.start for word in run]
+            score = float(np.average([word.score for word in run], weights=weights))
+            for start, end in _trimmed(text, run[0].start, run[-1].end, label):
+                spans.append(Span(start=start, end=end, label=label, score=round(score, 4)))
+            run.clear()
+
+    for word in _tagged_words(text, offsets, probs):
+        # Two names with nothing but a space between them are one: first and last name.
+        begins = word.begins and word.gap and LABELS[word.label] != "NAME"
+        if not run or not word.adjoins or word.label != run[-1].label or begins:
+            close()
+        run.append(word)
+    close()
     return spans
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A word that more likely has some label than not enough to speak of."""
+
+    start: int
+    end: int
+    label: int
+    """Index in `LABELS` of the likeliest."""
+    score: float
+    """Its probability, the mean over the word's characters."""
+    begins: bool
+    """Whether its first token rather begins an entity than continues one."""
+    gap: bool
+    """Whether something, if only a space, stands between it and the token before."""
+    adjoins: bool
+    """Whether the word before it is one of these too."""
+
+
+def _tagged_words(
+    text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Probs]
+) -> Iterator[_Word]:
+    """The words of which some label has at least `_JOIN_SCORE`.
+
+    The pieces of a word share the mean of their probabilities, weighted by their characters: a
+    rare name is many pieces, of which each alone says little.
+    """
+    held = np.zeros((0, len(TAGS)), np.float32)
+    base = 0
+    previous = -1  # the token after the last word given out
+    for block in itertools.chain(probs, [None]):
+        rows = held if block is None else np.concatenate([held, block])
+        bounds = offsets[base : base + len(rows)]
+        end = len(rows)
+        if block is not None:
+            # The next block may hold more of the last word.
+            while end and not _begins_word(text, bounds, end - 1):
+                end -= 1
+            end = max(end - 1, len(rows) - _LONGEST_WORD, 0)
+        by_label = rows[:end, 1::2] + rows[:end, 2::2]
+        # Most code holds nothing; there the words need not be told apart.
+        if end and by_label.max() >= _JOIN_SCORE:
+            starts = np.array([at for at in range(end) if _begins_word(text, bounds, at)])
+            sizes = np.maximum(bounds[:end, 1] - bounds[:end, 0], 1)[:, None].astype(np.float32)
+            means = np.add.reduceat(by_label * sizes, starts) / np.add.reduceat(sizes, starts)
+            for word in np.flatnonzero(means.max(axis=1) >= _JOIN_SCORE):
+                first = int(starts[word])
+                last = int(starts[word + 1]) - 1 if word + 1 < len(starts) else end - 1
+                label = int(means[word].argmax())
+                token = base + first
+                yield _Word(
+                    start=int(bounds[first, 0]),
+                    end=int(bounds[last, 1]),
+                    label=label,
+                    score=float(means[word, label]),
+                    begins=bool(rows[first, 1 + 2 * label] > rows[first, 2 + 2 * label]),
+                    gap=token > 0 and bool(bounds[first, 0] > offsets[token - 1, 1]),
+                    adjoins=token == previous,
+                )
+                previous = base + last + 1
+        held = rows[end:]
+        base += end
+
+
+def _begins_word(text: str, bounds: npt.NDArray[np.int32], token: int) -> bool:
+    """Whether a token begins a word; a symbol is a word of its own, as is a block's first token."""
+    start = bounds[token, 0]
+    if token == 0 or start != bounds[token - 1, 1]:
+        return True
+    return not (_WORD.match(text, start) and _WORD.match(text, start - 1))
 
 
 def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int, int]]:
@@ -176,6 +239,30 @@ def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int,
         if right > left:
             yield left, right
         start += len(line)
+
+
+def repeated_names(text: str, spans: Iterable[Span]) -> list[Span]:
+    """Spans where a full name that was found stands once more, missed or found in part.
+
+    A name redacted on one line and left on the next is not redacted. Names of one word are left
+    out: many are ordinary words too.
+    """
+    # By first word, then by length, so that one pass over the words finds them all.
+    names: dict[str, dict[int, dict[str, Span]]] = {}
+    for span in spans:
+        value = text[span.start : span.end]
+        words = _WORDS.findall(value)
+        if span.label == "NAME" and len(words) > 1 and value.startswith(words[0]):
+            names.setdefault(words[0], {}).setdefault(len(value), {}).setdefault(value, span)
+    repeated = []
+    for word in _WORDS.finditer(text) if names else ():
+        start = word.start()
+        for length, known in names.get(word[0], {}).items():
+            end = start + length
+            found = known.get(text[start:end])
+            if found is not None and found.start != start and not _WORD.match(text, end):
+                repeated.append(dataclasses.replace(found, start=start, end=end))
+    return repeated
 
 
 class Detector:
@@ -226,6 +313,7 @@ class Detector:
         smallest = self._thresholds if thresholds is None else thresholds
         spans = find_patterns(text, self._disabled)
         spans += [span for span in tagged if span.score >= smallest[span.label]]
+        spans += repeated_names(text, spans)
         found = classify(text, resolve_overlaps(spans), self._disabled)
         return [span for span in found if span.label in self._labels]
 
