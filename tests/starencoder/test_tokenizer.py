@@ -25,6 +25,7 @@ VOCAB_SIZE = 400
 TEXTS = [
     path.read_text(encoding="utf-8")
     for path in sorted((Path(__file__).parents[2] / "starencoder").glob("*.py"))
+    if path.name != "__init__.py"  # too small for a walk
 ]
 
 
@@ -53,7 +54,7 @@ def texts():
             [*SENTINELS, "<mask>", "<cls>", "[MASK]", "0123", "\r\n", "\t", "  x", "\0"]
         ),
         st.sampled_from(TEXTS).map(lambda text: text[100:200]),
-        st.sampled_from(["\U0001f468‍\U0001f469", "é", "ä̈́", "\U00010400", "中文"]),
+        st.sampled_from(["\U0001f468\u200d\U0001f469", "é", "ä\u0308\u0301", "\U00010400", "中文"]),
     )
     return st.lists(pieces, max_size=8).map("".join)
 
@@ -97,13 +98,13 @@ def test_the_bytes_of_a_token_are_those_of_its_slice(tokenizer, text):
 
     for id_, (start, end) in zip(encoded.ids, encoded.offsets, strict=True):
         said = tokenizer.decode([id_])
-        if "�" not in said:  # a token of whole characters
+        if "\ufffd" not in said:  # a token of whole characters
             assert said.strip() == text[start:end].strip()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["a\U0001f600b", "é1", "\U0001d504\U0001d505", "x\U0001f468‍\U0001f469y", "中 文"],
+    ["a\U0001f600b", "é1", "\U0001d504\U0001d505", "x\U0001f468\u200d\U0001f469y", "中 文"],
 )
 def test_offsets_count_code_points_not_bytes_or_code_units(tokenizer, text):
     offsets = tokenizer.encode(text).offsets
@@ -140,7 +141,7 @@ def test_each_digit_is_one_token(tokenizer, digits, before):
 def test_a_lone_surrogate_is_read_as_the_replacement_character(tokenizer):
     lone = "a" + chr(0xDC80) + "b\U0001f600"
 
-    assert tokenizer.encode(lone).ids == tokenizer.encode("a�b\U0001f600").ids
+    assert tokenizer.encode(lone).ids == tokenizer.encode("a\ufffdb\U0001f600").ids
     assert tokenizer.encode(lone).offsets[-1][1] == len(lone)
 
 
