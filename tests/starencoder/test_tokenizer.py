@@ -32,7 +32,8 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(train_tokenizer(TEXTS, VOCAB_SIZE), folder)
+    # Numbers that a tokenizer would learn whole if it could.
+    save_tokenizer(train_tokenizer([*TEXTS, "x = 20240101\n" * 1000], VOCAB_SIZE), folder)
     return folder
 
 
