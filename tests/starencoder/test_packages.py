@@ -406,12 +406,12 @@ def test_a_hash_that_differs_from_the_registrys_own_is_refused(server, tmp_path,
     assert_refused(fetch(package, tmp_path), tmp_path, "is not the one that is stated")
 
 
-@pytest.mark.parametrize("name", ["../evil", "quillow-1.2.0/../../evil", "/evil"])
+@pytest.mark.parametrize("name", ["../evil", "quillow-1.2.0/../../evil", "{here}/evil"])
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_an_archive_that_names_a_path_outside_of_itself_is_refused_whole(
     server, tmp_path, name, kind
 ):
-    files = {"quillow-1.2.0/a.py": b"1\n", name: b"x"}
+    files = {"quillow-1.2.0/a.py": b"1\n", name.format(here=tmp_path): b"x"}
     if kind == "tar":
         server.add_pypi({"quillow-1.2.0.tar.gz": make_tar(files)})
     else:
@@ -420,7 +420,6 @@ def test_an_archive_that_names_a_path_outside_of_itself_is_refused_whole(
 
     assert_refused(fetch(pypi(), output), output, "a path outside of itself")
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
-    assert not Path("/evil").exists()
 
 
 def link(name, target, kind=tarfile.SYMTYPE):
