@@ -76,7 +76,14 @@ _SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"(?i:pass(?:word|wd|phrase)?|pwd)[\"']?[ \t]*(?:=>|[:=,])[ \t]*[\"']"
             r"(?P<v>[^\s\"'${}<>%()\[\]]{3,40})[\"']",
         ),
-        ("USERNAME", r"(?:github\.com|gitlab\.com|bitbucket\.org)[/:](?P<v>[\w-]{2,38})/"),
+        (
+            "USERNAME",
+            r"(?:(?:github|gitlab)\.com(?:/users|/repos)?|bitbucket\.org|travis-ci\.(?:org|com)|"
+            r"codecov\.io/(?:gh|github)|githubusercontent\.com)[/:](?P<v>[\w-]{2,38})/"
+            r"(?P<repository>[\w.-]+)",
+        ),
+        ("USERNAME", r"(?:\.\w{2,5}|launchpad\.net)/~(?P<v>[\w-]{2,38})/"),
+        ("USERNAME", r",v [\d.]+ [\d/-]+ [\d:]+ (?P<v>[a-z][\w-]{1,38}) Exp"),
         (
             # Unquoted, alone on its line, as in configuration files.
             "PASSWORD",
@@ -91,7 +98,12 @@ _SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     )
 )
 
-_FORGES = ("github", "gitlab", "bitbucket")
+_ORGANISATION_HANDLE = "organisation"
+"""Beside the labels: an owner's handle that is replaced and gets no label."""
+_ORGANISATION_ENDINGS = (
+    " Inc.|, Inc.|, Inc|, LLC| Ltd|, Ltd.| GmbH| AG| Corporation| Corp.| Foundation| Project| Team|"
+    " Contributors| Authors| Software| Systems| Labs| Technologies| Media| Networks| Group|"
+).split("|")
 
 _SLOT = re.compile(r"\{([A-Za-z_0-9]+)\}")
 # How often a line is written for the sake of each label: most often what real code shows least.
@@ -232,13 +244,13 @@ class Synthesizer:
                 line = window[window.rfind("\n", 0, start) + 1 : window.find("\n", end) + 1 or None]
                 if label == "NAME" and _ORGANISATION.search(match["v"]):
                     continue
-                # An owner may be an organisation, and cannot be told from a person by the line.
-                if (
-                    label == "USERNAME"
-                    and match[0].startswith(_FORGES)
-                    and self._rng.random() < 0.5
-                ):
-                    continue
+                if label == "USERNAME" and match.re.groupindex.get("repository"):
+                    owner, repository = match["v"].lower(), match["repository"].lower()
+                    # A project under its own name; others may be a person's or an organisation's.
+                    if owner in repository or repository in owner:
+                        continue
+                    if self._rng.random() < 0.4:
+                        label = _ORGANISATION_HANDLE
                 if label == "KEY" and not _looks_random(match["v"]):
                     continue
                 if label == "PASSWORD" and re.search(r"(?i)label|placeholder|title|message", line):
@@ -253,6 +265,8 @@ class Synthesizer:
             if (site.label, old) not in surrogates:
                 if site.label == "KEY" and self._rng.random() < 0.5:
                     surrogates[site.label, old] = _Piece(old, "KEY")
+                elif site.label == _ORGANISATION_HANDLE:
+                    surrogates[site.label, old] = _Piece(self._plain("org_handle", ""))
                 else:
                     value = self._values.make(site.label)
                     surrogates[site.label, old] = _Piece(value.text, site.label, value.kind)
@@ -304,7 +318,7 @@ class Synthesizer:
                 yield _Piece(body, "KEY")
                 yield _Piece(f"\n-----END {kind}PRIVATE KEY-----")
             else:
-                if slot not in filled or slot in ("word", "num", "hex2", "year"):
+                if slot not in filled or slot in ("word", "Word", "num", "hex2", "year"):
                     filled[slot] = self._plain(slot, language) or match[0]
                 yield _Piece(filled[slot])
         yield _Piece(line[position:])
@@ -371,15 +385,11 @@ class Synthesizer:
                 return rng.choice(_COMMENTS).format(word(), word())
             case "org":
                 stem = " ".join(word().capitalize() for _ in range(rng.randint(1, 2)))
-                return (
-                    stem
-                    + " "
-                    + rng.choice(
-                        "Inc.|Ltd|GmbH|Corporation|Foundation|Project|Team|Contributors|Authors".split(
-                            "|"
-                        )
-                    )
-                )
+                return stem + rng.choice(_ORGANISATION_ENDINGS)
+            case "Word":
+                return word().capitalize()
+            case "pair":  # a project of its own name
+                return "/".join([self._plain("org_handle", "")] * 2)
             case "org_handle":
                 return word() + rng.choice(["", "-org", "hq", "labs", "js", "-project"])
         return ""
