@@ -577,6 +577,16 @@ def test_what_the_registry_does_not_have_is_asked_for_once(server, tmp_path):
     assert server.asked == ["/simple/quillow/"]
 
 
+def test_the_next_mirror_is_asked_where_one_does_not_have_the_package(
+    server, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DEBIAN_MIRROR", f"{server.url}/security\n{server.url}/debian\n")
+    server.add_debian("quillow", "1.2.0-3", {"quillow_1.2.0.orig.tar.gz": make_sdist()})
+
+    assert fetch(debian(), tmp_path).status == "fetched"
+    assert server.asked[0].startswith("/security/")
+
+
 def test_what_lies_there_with_the_right_hash_is_not_fetched_again(server, tmp_path):
     data = make_sdist()
     server.add_pypi({"quillow-1.2.0.tar.gz": data})
