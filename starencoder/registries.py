@@ -78,14 +78,15 @@ class _NotFoundError(RegistryError):
 def find_registries(registries: Collection[str]) -> dict[str, tuple[str, ...]]:
     """The addresses of some registries, as this machine's tools are set up.
 
-    PyPI: `PIP_INDEX_URL`, else pip's `global.index-url`. npm: `npm_config_registry`, else what
-    npm says. Debian: `DEBIAN_MIRROR`, else the mirrors apt uses, in its order.
+    PyPI: `PIP_INDEX_URL`, else pip's `global.index-url` or default. npm: `npm_config_registry`,
+    else what npm says. Debian: `DEBIAN_MIRROR`, else the mirrors apt uses, in its order.
 
     Raises:
         ConfigError: One of them is set up nowhere.
     """
     found: dict[str, tuple[str, ...]] = {}
     pip = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    pip_help = [sys.executable, "-m", "pip", "download", "--help"]
     npm = ["npm", "config", "get", "registry"]
     apt = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Component: main"]
     for registry, variable, command, remedy in (
@@ -96,6 +97,8 @@ def find_registries(registries: Collection[str]) -> dict[str, tuple[str, ...]]:
         if registry not in registries:
             continue
         said = os.environ.get(variable) or _output_of(command)
+        if registry == "pypi" and not said:  # pip tells its own default in its help alone
+            said = "\n".join(re.findall(r"\(default\s+(\S+?)\)", _output_of(pip_help)))
         urls = tuple(dict.fromkeys(re.findall(r"(?m)^(?:https?|file):\S+$", said)))
         if not urls:
             raise ConfigError(

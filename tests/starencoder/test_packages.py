@@ -686,6 +686,14 @@ def test_the_tools_are_asked_where_the_environment_says_nothing(monkeypatch):
     }
 
 
+def test_where_pip_is_not_set_up_its_default_counts(monkeypatch):
+    said = {"--help": "  -i, --index-url <url>  Base URL (default\n      http://127.0.0.1:3/simple)."}
+    monkeypatch.setattr(registries, "_output_of", lambda command: said.get(command[-1], ""))
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+
+    assert registries.find_registries({"pypi"}) == {"pypi": ("http://127.0.0.1:3/simple",)}
+
+
 def test_an_output_that_cannot_be_written_stops_the_run(server, tmp_path):
     server.add_pypi({"quillow-1.2.0.tar.gz": make_sdist()})
     (tmp_path / "file").write_text("")
