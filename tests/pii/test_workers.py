@@ -1,0 +1,70 @@
+import functools
+import operator
+import os
+import signal
+
+import pytest
+
+from pii.workers import Crash, run_ordered
+from starencoder.errors import ConfigError
+
+# What runs in a worker is pickled by name, so it comes from the standard library.
+DOUBLE = functools.partial(functools.partial, operator.mul, 2)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_results_come_in_the_order_of_the_tasks(jobs):
+    tasks = list(range(50))
+    assert list(run_ordered(DOUBLE, tasks, jobs=jobs)) == [2 * task for task in tasks]
+
+
+def test_more_jobs_than_tasks_and_no_tasks_at_all_are_fine():
+    assert list(run_ordered(DOUBLE, [4], jobs=2)) == [8]
+    assert list(run_ordered(DOUBLE, [], jobs=2)) == []
+
+
+def test_a_worker_that_dies_costs_the_one_task_it_was_at():
+    tasks = ["1", "__import__('os')._exit(7)", "2", "3"]
+    start = functools.partial(functools.partial, eval)
+    assert list(run_ordered(start, tasks, jobs=2)) == [1, Crash(7), 2, 3]
+
+
+def test_the_signal_that_killed_a_worker_is_named():
+    assert "SIGKILL, perhaps out of memory" in str(Crash(-9))
+    assert "code 7" in str(Crash(7))
+
+
+def test_an_error_of_ours_passes_from_a_worker_as_it_is():
+    start = functools.partial(functools.partial, raise_it)
+    tasks = [ConfigError("where: what"), None]
+    with pytest.raises(ConfigError, match=r"^where: what$"):
+        list(run_ordered(start, tasks, jobs=1))
+    tasks = ["(_ for _ in ()).throw(__import__('starencoder.errors').errors.ConfigError('a: b'))"]
+    with pytest.raises(ConfigError, match=r"^a: b$"):
+        list(run_ordered(functools.partial(functools.partial, eval), tasks * 2, jobs=2))
+
+
+def raise_it(error):
+    raise error
+
+
+def test_any_other_error_shows_the_workers_traceback():
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*ZeroDivisionError"):
+        list(run_ordered(functools.partial(functools.partial, eval), ["1/0", "2"], jobs=2))
+
+
+def test_a_handler_that_cannot_be_made_ends_the_run():
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        list(run_ordered(functools.partial(eval, "1/0"), ["1", "2"], jobs=2))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
+def test_an_abandoned_run_leaves_no_worker_behind():
+    start = functools.partial(functools.partial, eval)
+    results = run_ordered(
+        start, ["__import__('os').getpid()", "__import__('time').sleep(60)"], jobs=2
+    )
+    pid = next(results)
+    results.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
