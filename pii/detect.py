@@ -47,6 +47,8 @@ _JOIN_SCORE = 0.3
 _LONGEST_WORD = 64
 """In tokens; it bounds what is held back of a file that is one endless word."""
 
+_NAME_JOINTS = (" ", "-", ". ", ".", "'", "’")
+
 _WORD = re.compile(r"\w")
 _WORDS = re.compile(r"\w+")
 _STRIP = {
@@ -144,13 +146,21 @@ def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Prob
             run.clear()
 
     for word in _tagged_words(text, offsets, probs):
-        # Two names with nothing but a space between them are one: first and last name.
-        begins = word.begins and word.gap and LABELS[word.label] != "NAME"
-        if not run or not word.adjoins or word.label != run[-1].label or begins:
+        if run and not (word.label == run[-1].label and _continues(text, run[-1], word)):
             close()
         run.append(word)
     close()
     return spans
+
+
+def _continues(text: str, before: "_Word", word: "_Word") -> bool:
+    """Whether two words of one label that follow each other belong to one entity."""
+    label, gap = LABELS[word.label], text[before.end : word.start]
+    if label == "NAME":  # first and last name, whatever the tagger says of the joint
+        return word.adjoins or gap in _NAME_JOINTS
+    if label in ("USERNAME", "IP_ADDRESS") and gap:  # those hold no space
+        return False
+    return word.adjoins and not (word.begins and gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +175,6 @@ class _Word:
     """Its probability, the mean over the word's characters."""
     begins: bool
     """Whether its first token rather begins an entity than continues one."""
-    gap: bool
-    """Whether something, if only a space, stands between it and the token before."""
     adjoins: bool
     """Whether the word before it is one of these too."""
 
@@ -208,7 +216,6 @@ def _tagged_words(
                     label=label,
                     score=float(means[word, label]),
                     begins=bool(rows[first, 1 + 2 * label] > rows[first, 2 + 2 * label]),
-                    gap=token > 0 and bool(bounds[first, 0] > offsets[token - 1, 1]),
                     adjoins=token == previous,
                 )
                 previous = base + last + 1
