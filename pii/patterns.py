@@ -620,6 +620,8 @@ def _assigned_password(text: str, at: int, name: str) -> tuple[int, int] | None:
     value = hit["value"]
     if not any(char.isdigit() for char in value) or not any(char.isalpha() for char in value):
         return None  # words are left to the encoder: many are field names or messages
+    if value.count("/") + value.count(":") > 1:
+        return None  # a path, a URN, a limit such as 5/m/user
     return hit.span("value")
 
 

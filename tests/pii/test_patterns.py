@@ -581,7 +581,13 @@ def test_a_quoted_literal_of_letters_and_digits_given_to_a_password_is_found(for
 
 @pytest.mark.parametrize(
     "text",
-    ['password = "enter"', "password: harbour7", 'passwordField = "id7"'],
+    [
+        'password = "enter"',
+        "password: harbour7",
+        'passwordField = "id7"',
+        'password_limit: "5/m/user"',
+        'AUTHN_PASSWORD = "urn:oid:2.0:x"',
+    ],
 )
 def test_words_and_unquoted_values_are_left_to_the_encoder(text):
     assert find_patterns(text) == []
