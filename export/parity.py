@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pii.detect import Predict
+from pii.tagger import Predict
 from starencoder.config import EncoderConfig
 from starencoder.errors import ParityError
 

@@ -15,9 +15,9 @@ import onnxruntime
 
 from export.graph import Graph, TaggerWeights
 from export.parity import Difference, check_parity, probe_chunks
-from pii.detect import Predict
 from pii.predict import torch_predict
 from pii.session import ONNX_FILES, session_options
+from pii.tagger import Predict
 from starencoder.checkpoint import load_tagger
 from starencoder.config import TaggerConfig
 from starencoder.errors import OutputError

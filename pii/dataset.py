@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pii.chunks import ChunkConfig
-from pii.detect import tokenize_document
 from pii.labels import IGNORE_TARGET, KINDS, LABELS, OUTSIDE, TAG_IDS
 from pii.spans import Span
+from pii.tagger import tokenize_document
 from starencoder.errors import DataError
 from starencoder.tokenizer import CodeTokenizer
 

@@ -1,251 +1,28 @@
 """From text to spans: the one inference path, whatever computes the probabilities.
 
-text -> tokens with character offsets -> overlapping chunks -> `predict` -> one row of label
-probabilities per token -> spans -> merged with the pattern detectors -> kinds set by the filters.
+The tagger's spans that meet their threshold -> merged with the pattern detectors -> kinds set by
+the filters. Without a tagger neither numpy nor anything else of the extras is needed.
 """
 
 import dataclasses
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from pii.chunks import ChunkConfig, chunk_starts, iter_stitched
 from pii.filters import classify
-from pii.labels import LABELS, TAGS, check_labels, tag_columns
+from pii.labels import LABELS, OPERATING_POINTS, check_labels
 from pii.patterns import find_patterns
 from pii.spans import Span, resolve_overlaps
-from starencoder.config import load_tagger_config
-from starencoder.errors import CheckpointError, ConfigError
-from starencoder.tokenizer import CodeTokenizer, load_tokenizer
+from starencoder.errors import ConfigError
 
-Probs = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    from pii.tagger import Tagger
 
-Predict = Callable[[Sequence[Sequence[int]]], list[Probs]]
-"""Chunks of token ids (cls and sep included, lengths differ) to label probabilities.
-
-One array `(chunk_len, num_tags)` per chunk; rows sum to 1; columns in the order of the
-checkpoint's own `id2label`.
-"""
-
-OPERATING_POINTS = ("balanced", "thorough")
 EMBEDDED_MODEL = Path(__file__).parent / "models" / "tiny"
-
-_CHUNKS_PER_CALL = 64
-
-_SEGMENT_CHARS = 1 << 18
-"""Longest piece of text tokenised at once; it bounds the tokenizer's memory on 50 MB lines."""
-
-_JOIN_SCORE = 0.3
-"""A word belongs to a span from this probability on; the span as a whole meets the threshold."""
-
-_LONGEST_WORD = 64
-"""In tokens; it bounds what is held back of a file that is one endless word."""
-
-_NAME_JOINTS = (" ", "-", ". ", ".", "'", "’")
 
 _WORD = re.compile(r"\w")
 _WORDS = re.compile(r"\w+")
-_STRIP = {
-    # A password may begin and end with any printable character but the quotes around it.
-    "PASSWORD": " \t\r\n\f\v\"'`",
-    "KEY": " \t\r\n\f\v\"'`,;:()<>[]{}",
-}
-_STRIP_OTHER = " \t\r\n\f\v\"'`,;:()<>[]{}.!?*#|\\@&$%^~="
-
-
-@dataclass(frozen=True, slots=True)
-class Tagger:
-    """A token classifier ready to run: tokenizer, probabilities, and how to read them."""
-
-    tokenizer: CodeTokenizer
-    predict: Predict
-    columns: tuple[int | None, ...]
-    """For each column of the probabilities, its index in `pii.labels.TAGS`, or None."""
-    chunks: ChunkConfig
-    operating_points: Mapping[str, Mapping[str, float]]
-    """Span score from which a label is reported, by operating point."""
-
-
-def tokenize_document(
-    text: str, tokenizer: CodeTokenizer
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Token ids `(n,)` and their character offsets `(n, 2)` for a text of any length."""
-    ids, offsets = [], []
-    for start, end in itertools.pairwise(_segment_bounds(text)):
-        encoded = tokenizer.encode(text[start:end])
-        ids.append(np.asarray(encoded.ids, np.int32))
-        offsets.append(np.asarray(encoded.offsets, np.int32).reshape(-1, 2) + start)
-    if not ids:
-        return np.zeros(0, np.int32), np.zeros((0, 2), np.int32)
-    return np.concatenate(ids), np.concatenate(offsets)
-
-
-def _segment_bounds(text: str) -> Iterator[int]:
-    """Where a text is cut for tokenising: after a line end if there is one, else anywhere."""
-    start = 0
-    yield start
-    while start < len(text):
-        end = start + _SEGMENT_CHARS
-        if end < len(text):
-            end = max(text.rfind("\n", start, end) + 1, 0) or end
-        start = min(end, len(text))
-        yield start
-
-
-def tag_probabilities(
-    ids: npt.NDArray[np.int32], tagger: Tagger
-) -> Iterator[npt.NDArray[np.float32]]:
-    """Stitched tag probabilities, blocks of `(n, len(TAGS))` in token order."""
-    starts = chunk_starts(len(ids), tagger.chunks)
-    cls_id, sep_id = tagger.tokenizer.cls_id, tagger.tokenizer.sep_id
-    known = [index for index, column in enumerate(tagger.columns) if column is not None]
-    target = [column for column in tagger.columns if column is not None]
-
-    def chunk_probs() -> Iterator[Probs]:
-        for first in range(0, len(starts), _CHUNKS_PER_CALL):
-            group = starts[first : first + _CHUNKS_PER_CALL]
-            chunks = [
-                [cls_id, *ids[start : start + tagger.chunks.max_tokens].tolist(), sep_id]
-                for start in group
-            ]
-            for probs in tagger.predict(chunks):
-                ours = np.zeros((len(probs) - 2, len(TAGS)), np.float32)
-                ours[:, target] = probs[1:-1, known]
-                yield ours
-
-    return iter_stitched(chunk_probs(), starts)
-
-
-def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Probs]) -> list[Span]:
-    """Turn tag probabilities into spans of whole words, with the mean probability as score.
-
-    Args:
-        text: The document.
-        offsets: Per token, its `(start, end)` in the text, shape `(n, 2)`.
-        probs: Blocks of tag probabilities that together have n rows.
-
-    Returns:
-        Spans in order of their start; those of one label do not overlap.
-    """
-    spans: list[Span] = []
-    run: list[_Word] = []
-
-    def close() -> None:
-        if run:
-            label = LABELS[run[0].label]
-            weights = [word.end - word.start for word in run]
-            score = float(np.average([word.score for word in run], weights=weights))
-            for start, end in _trimmed(text, run[0].start, run[-1].end, label):
-                spans.append(Span(start=start, end=end, label=label, score=round(score, 4)))
-            run.clear()
-
-    for word in _tagged_words(text, offsets, probs):
-        if run and not (word.label == run[-1].label and _continues(text, run[-1], word)):
-            close()
-        run.append(word)
-    close()
-    return spans
-
-
-def _continues(text: str, before: "_Word", word: "_Word") -> bool:
-    """Whether two words of one label that follow each other belong to one entity."""
-    label, gap = LABELS[word.label], text[before.end : word.start]
-    if label == "NAME":  # first and last name, whatever the tagger says of the joint
-        return word.adjoins or gap in _NAME_JOINTS
-    if label in ("USERNAME", "IP_ADDRESS") and gap:  # those hold no space
-        return False
-    return word.adjoins and not (word.begins and gap)
-
-
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """A word that more likely has some label than not enough to speak of."""
-
-    start: int
-    end: int
-    label: int
-    """Index in `LABELS` of the likeliest."""
-    score: float
-    """Its probability, the mean over the word's characters."""
-    begins: bool
-    """Whether its first token rather begins an entity than continues one."""
-    adjoins: bool
-    """Whether the word before it is one of these too."""
-
-
-def _tagged_words(
-    text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Probs]
-) -> Iterator[_Word]:
-    """The words of which some label has at least `_JOIN_SCORE`.
-
-    The pieces of a word share the mean of their probabilities, weighted by their characters: a
-    rare name is many pieces, of which each alone says little.
-    """
-    held = np.zeros((0, len(TAGS)), np.float32)
-    base = 0
-    previous = -1  # the token after the last word given out
-    for block in itertools.chain(probs, [None]):
-        rows = held if block is None else np.concatenate([held, block])
-        bounds = offsets[base : base + len(rows)]
-        end = len(rows)
-        if block is not None:
-            # The next block may hold more of the last word.
-            while end and not _begins_word(text, bounds, end - 1):
-                end -= 1
-            end = max(end - 1, len(rows) - _LONGEST_WORD, 0)
-        by_label = rows[:end, 1::2] + rows[:end, 2::2]
-        # Most code holds nothing; there the words need not be told apart.
-        if end and by_label.max() >= _JOIN_SCORE:
-            starts = np.array([at for at in range(end) if _begins_word(text, bounds, at)])
-            sizes = np.maximum(bounds[:end, 1] - bounds[:end, 0], 1)[:, None].astype(np.float32)
-            means = np.add.reduceat(by_label * sizes, starts) / np.add.reduceat(sizes, starts)
-            for word in np.flatnonzero(means.max(axis=1) >= _JOIN_SCORE):
-                first = int(starts[word])
-                last = int(starts[word + 1]) - 1 if word + 1 < len(starts) else end - 1
-                label = int(means[word].argmax())
-                token = base + first
-                yield _Word(
-                    start=int(bounds[first, 0]),
-                    end=int(bounds[last, 1]),
-                    label=label,
-                    score=float(means[word, label]),
-                    begins=bool(rows[first, 1 + 2 * label] > rows[first, 2 + 2 * label]),
-                    adjoins=token == previous,
-                )
-                previous = base + last + 1
-        held = rows[end:]
-        base += end
-
-
-def _begins_word(text: str, bounds: npt.NDArray[np.int32], token: int) -> bool:
-    """Whether a token begins a word; a symbol is a word of its own, as is a block's first token."""
-    start = bounds[token, 0]
-    if token == 0 or start != bounds[token - 1, 1]:
-        return True
-    return not (_WORD.match(text, start) and _WORD.match(text, start - 1))
-
-
-def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int, int]]:
-    """Widen to whole words, cut at line ends (keys may run over them), trim what surrounds."""
-    start, end = int(start), int(end)
-    while start > 0 and _WORD.match(text, start) and _WORD.match(text, start - 1):
-        start -= 1
-    while end < len(text) and _WORD.match(text, end - 1) and _WORD.match(text, end):
-        end += 1
-    lines = [text[start:end]] if label == "KEY" else text[start:end].splitlines(keepends=True)
-    strip = _STRIP.get(label, _STRIP_OTHER)
-    for line in lines:
-        left = start + len(line) - len(line.lstrip(strip))
-        right = left + len(line.strip(strip))
-        if right > left:
-            yield left, right
-        start += len(line)
 
 
 def repeated_names(text: str, spans: Iterable[Span]) -> list[Span]:
@@ -277,7 +54,7 @@ class Detector:
 
     def __init__(
         self,
-        tagger: Tagger | None,
+        tagger: "Tagger | None",
         *,
         thresholds: Mapping[str, float],
         labels: Sequence[str] = LABELS,
@@ -304,6 +81,8 @@ class Detector:
         """What the tagger alone finds, whatever the score."""
         if self._tagger is None:
             return []
+        from pii.tagger import decode_spans, tag_probabilities, tokenize_document
+
         ids, offsets = tokenize_document(text, self._tagger.tokenizer)
         return decode_spans(text, offsets, tag_probabilities(ids, self._tagger))
 
@@ -359,6 +138,7 @@ def load_detector(
     tagger = None
     if model != "none":
         from pii.session import load_session
+        from pii.tagger import load_tagger
 
         directory = EMBEDDED_MODEL if model == "tiny" else Path(model)
         if not directory.is_dir():
@@ -368,38 +148,3 @@ def load_detector(
     if min_score is not None:
         thresholds = dict.fromkeys(LABELS, min_score)
     return Detector(tagger, thresholds=thresholds, labels=labels, disabled=disabled)
-
-
-def load_tagger(directory: Path, predict: Predict) -> Tagger:
-    """Read a model directory's tokenizer and settings around a `predict` of the same model.
-
-    `config.json` may hold, under `pii`, what a plain Hugging Face checkpoint does not have:
-    `max_tokens` and `stride` of the chunks and the `operating_points`. Without it chunks fill the
-    context (at most 512) with a quarter of overlap and spans are reported from 0.5 on.
-
-    Raises:
-        CheckpointError: `config.json` has no tags or unusable settings.
-    """
-    config = load_tagger_config(directory)
-    try:
-        columns = tag_columns(config.id2label)
-        if not config.pii:
-            longest = min(512, config.encoder.max_positions) - 2
-            chunks = ChunkConfig(max_tokens=longest, stride=longest * 3 // 4)
-            points = dict.fromkeys(OPERATING_POINTS, dict.fromkeys(LABELS, 0.5))
-        else:
-            settings: Any = config.pii
-            chunks = ChunkConfig(max_tokens=settings["max_tokens"], stride=settings["stride"])
-            points = {
-                point: {
-                    label: float(settings["operating_points"][point][label]) for label in LABELS
-                }
-                for point in OPERATING_POINTS
-            }
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{directory / 'config.json'}: not the configuration of a tagger of ours ({error}); "
-            "expected known tags in id2label and, if there is pii, its max_tokens, stride and "
-            "operating_points"
-        ) from error
-    return Tagger(load_tokenizer(directory), predict, columns, chunks, points)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pii.dataset import Document
-from pii.detect import OPERATING_POINTS, Detector, load_detector
-from pii.labels import LABELS
+from pii.detect import Detector, load_detector
+from pii.labels import LABELS, OPERATING_POINTS
 from pii.metrics import best_thresholds, count_matches, leaked_spans, total
 from pii.spans import Span
 from starencoder.config import read_config_json

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pii.detect import Predict, Probs
+from pii.tagger import Predict, Probs
 from starencoder.checkpoint import load_tagger
 from starencoder.model import TokenClassifier
 

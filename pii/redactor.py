@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from pii.detect import OPERATING_POINTS, load_detector
-from pii.labels import LABELS
+from pii.detect import load_detector
+from pii.labels import LABELS, OPERATING_POINTS
 from pii.redact import OPERATORS, Redaction, redact
 from pii.spans import Span
 from starencoder.errors import ConfigError, MissingExtraError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pii.detect import Predict, Probs
+from pii.tagger import Predict, Probs
 from starencoder.config import load_tagger_config
 from starencoder.errors import CheckpointError, ConfigError, MissingExtraError
 

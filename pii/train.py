@@ -19,8 +19,7 @@ from torch.nn import functional
 
 from pii.chunks import ChunkConfig
 from pii.dataset import Batch, Document, TokenisedDocument, iter_batches, read_documents, tokenise
-from pii.detect import OPERATING_POINTS
-from pii.labels import IGNORE_TARGET, LABELS, TAGS
+from pii.labels import IGNORE_TARGET, LABELS, OPERATING_POINTS, TAGS
 from pii.synthesize import harvest_words, revalue
 from pii.values import ValueMaker
 from starencoder.checkpoint import load_encoder_weights, save_tagger
