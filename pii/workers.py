@@ -97,7 +97,7 @@ class _Pool(Generic[Task, Result]):
         self._workers: dict[Connection, tuple[multiprocessing.process.BaseProcess, int | None]] = {}
 
     def add_workers(self, count: int) -> None:
-        with _interrupts_held():
+        with _safe_path(), _interrupts_held():
             for _ in range(count):
                 ours, theirs = self._context.Pipe()
                 process = self._context.Process(
@@ -158,6 +158,24 @@ class _Pool(Generic[Task, Result]):
                 process.kill()
                 process.join()
         self._workers.clear()
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """A starting worker looks for no modules in the current directory.
+
+    It may be the tree that is scanned, and hostile: its `multiprocessing.py` would run. Once a
+    worker has started, it has its parent's search path.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextlib.contextmanager
