@@ -65,7 +65,9 @@ _SITES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("NAME", rf"\((?P<v>{_WORD} {_WORD})(?=\)|, )"),
         ("USERNAME", r"(?:TODO|FIXME|XXX)[ \t]?\((?P<v>[a-z][\w.-]{1,30})\)"),
         ("USERNAME", r"/(?:home|Users)/(?P<v>[a-z][\w.-]{1,30})(?=[/\"'\s:])"),
-        ("USERNAME", r"(?:\(|by |[tT]hanks |\[|, )@(?P<v>[A-Za-z][\w-]{1,38})\b(?![./(])"),
+        # Mentions; elsewhere than in a list or after such a word an @ is an array or a decorator.
+        ("USERNAME", r"(?:by|[tT]hanks|cc|from) \[?@(?P<v>[A-Za-z][\w-]{1,38})\b(?![./(])"),
+        ("USERNAME", r"(?m)^[ \t]*[*-] [^\n@]{0,200}[(\[ ]@(?P<v>[A-Za-z][\w-]{1,38})\b(?![./(])"),
         (
             "USERNAME",
             r"(?i:user_?name|user_?id|login|db_?user)[\"']?[ \t]*(?:=>|[:=])[ \t]*[\"']"
@@ -301,16 +303,19 @@ class Synthesizer:
         return [*pieces[:index], *new, _Piece(after), *pieces[index + 1 :]]
 
     def _fill(self, line: str, language: str) -> Iterator[_Piece]:
-        """The pieces of a line, its slots filled; one identifier slot keeps its value."""
+        """The pieces of a line, its slots filled; identifiers, and mostly user names, recur."""
         filled: dict[str, str] = {}
+        labelled: dict[str, _Piece] = {}
         position = 0
         for match in _SLOT.finditer(line):
             yield _Piece(line[position : match.start()])
             position = match.end()
             slot = match[1]
             if slot in LABELS:
-                value = self._values.make(slot)
-                yield _Piece(value.text, slot, value.kind)
+                if slot != "USERNAME" or slot not in labelled or self._rng.random() < 0.3:
+                    value = self._values.make(slot)
+                    labelled[slot] = _Piece(value.text, slot, value.kind)
+                yield labelled[slot]
             elif slot == "PEM":
                 kind = self._rng.choice(["RSA ", "", "EC ", "OPENSSH "])
                 body = "\n".join(self._values.private_key())

@@ -687,7 +687,9 @@ def test_the_tools_are_asked_where_the_environment_says_nothing(monkeypatch):
 
 
 def test_where_pip_is_not_set_up_its_default_counts(monkeypatch):
-    said = {"--help": "  -i, --index-url <url>  Base URL (default\n      http://127.0.0.1:3/simple)."}
+    said = {
+        "--help": "  -i, --index-url <url>  Base URL (default\n      http://127.0.0.1:3/simple)."
+    }
     monkeypatch.setattr(registries, "_output_of", lambda command: said.get(command[-1], ""))
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
 
