@@ -105,7 +105,9 @@ def best_thresholds(
     for label in LABELS:
         scores = {threshold: tables[threshold][label].f_score(beta) for threshold in sorted(tables)}
         best = max(scores.values())
-        # The middle of the plateau around the best score is what generalises.
         plateau = [threshold for threshold, score in scores.items() if score >= best - 0.005]
-        chosen[label] = plateau[len(plateau) // 2]
+        # The middle of the plateau around the best score is what generalises. A plateau that
+        # reaches the end says that the tagger adds nothing to the patterns: then it may add little.
+        strictest = max(scores)
+        chosen[label] = strictest if strictest in plateau else plateau[len(plateau) // 2]
     return chosen

@@ -132,7 +132,8 @@ def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Prob
     def close() -> None:
         if run:
             label = LABELS[run[0].label]
-            weights = [word.end - word.start for word in run]
+            # A token can be less than a character, and its word then has no length.
+            weights = [max(1, word.end - word.start) for word in run]
             score = float(np.average([word.score for word in run], weights=weights))
             for start, end in _trimmed(text, run[0].start, run[-1].end, label):
                 spans.append(Span(start=start, end=end, label=label, score=round(score, 4)))

@@ -67,3 +67,9 @@ def test_the_threshold_is_the_middle_of_the_plateau_around_the_best_score():
     tables = {threshold: dict.fromkeys(LABELS, counts) for threshold, counts in scores.items()}
 
     assert set(best_thresholds(tables, beta=1.0).values()) == {0.5}
+
+
+def test_a_tagger_that_adds_nothing_gets_the_strictest_threshold():
+    tables = {threshold: dict.fromkeys(LABELS, Counts(9, 1, 1)) for threshold in (0.3, 0.6, 0.9)}
+
+    assert set(best_thresholds(tables, beta=1.0).values()) == {0.9}
