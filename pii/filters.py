@@ -236,6 +236,13 @@ _FREE_MAIL = re.compile(
 )
 
 
+_AT = re.compile(r"@|%40|[\W_](?:at|ta)[\W_]", re.IGNORECASE)
+
+
+def _not_an_email(text: str, span: Span) -> bool:
+    return not _AT.search(text[span.start : span.end][:320])
+
+
 def _split_email(value: str) -> tuple[str, str]:
     local, _, domain = value.strip("<>\"' ").rpartition("@")
     return local.lower(), domain.lower().rstrip(".")
@@ -489,13 +496,23 @@ def _checksum(text: str, span: Span) -> bool:
     )
 
 
+_ARMOUR = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_LONGEST_ARMOUR = 16_384
+"""Characters of a certificate or public key in PEM or OpenPGP armour that are looked back over."""
+
+
 def _public_key(text: str, span: Span) -> bool:
     value = text[span.start : span.end]
     if re.match(r"AAAA(?:B3NzaC1|C3NzaC1|E2VjZHNh|GnNr)", value):
         return True
-    head = text[max(0, span.start - 80) : span.start]
-    armour = re.search(r"-----BEGIN ([A-Z0-9 ]{1,40})-----[\s\"'\\nr+]*\Z", head)
-    return armour is not None and "PRIVATE" not in armour[1]
+    near = max(0, span.start - _LONGEST_ARMOUR)
+    begin = text.rfind("-----BEGIN ", near, span.start)
+    armour = _ARMOUR.match(text, begin) if begin >= 0 else None
+    return (
+        armour is not None
+        and "PRIVATE" not in armour[1]
+        and text.find("-----END ", begin, span.start) < 0
+    )
 
 
 # --- Any secret ---------------------------------------------------------------------------------
@@ -526,6 +543,10 @@ def _template(text: str, span: Span) -> bool:
 
 def _expression(text: str, span: Span) -> bool:
     return bool(_EXPRESSION.fullmatch(text[span.start : span.end][:300]))
+
+
+def _fragment(text: str, span: Span) -> bool:
+    return len(text[span.start : span.end].strip()) < (3 if span.label == "PASSWORD" else 2)
 
 
 def _punctuation(text: str, span: Span) -> bool:
@@ -586,6 +607,7 @@ FILTERS: tuple[Filter, ...] = (
         "IP_ADDRESS",
         _made_up_ip,
     ),
+    _filter("not-an-email", 'No "@" and no "at"', "EMAIL", _not_an_email),
     _filter(
         "example-domain",
         "Address at example.*, .test, foo.*, domain.com and the like",
@@ -672,6 +694,12 @@ FILTERS: tuple[Filter, ...] = (
         "No letter and no digit",
         "NAME USERNAME EMAIL IP_ADDRESS KEY PASSWORD",
         _punctuation,
+    ),
+    _filter(
+        "fragment",
+        "One character; of a password one or two",
+        "NAME USERNAME EMAIL KEY PASSWORD",
+        _fragment,
     ),
     _filter(
         "copyright-line",

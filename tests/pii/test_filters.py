@@ -63,6 +63,7 @@ DECIDED = {
     "netmask": ("IP_ADDRESS", "93.0.0.0"),
     "public-resolver": ("IP_ADDRESS", "9.9.9.9"),
     "made-up-ip": ("IP_ADDRESS", "12.34.56.78"),
+    "not-an-email": ("EMAIL", "lists.corp.io"),
     "example-domain": ("EMAIL", "jane.miller@example.org"),
     "placeholder-email": ("EMAIL", "john.doe@gmail.com"),
     "algorithm-name": ("EMAIL", "aes256-gcm@openssh.com"),
@@ -81,6 +82,7 @@ DECIDED = {
     "template": ("PASSWORD", "${DB_PASS}"),
     "expression": ("PASSWORD", "self._store.load(7)"),
     "punctuation": ("USERNAME", "---"),
+    "fragment": ("PASSWORD", "q7"),
 }
 WITH_LINE = {
     "checksum": ("KEY", "9e107d9d372bb6826bd81d3542a419d6", "md5 of it: ", "\n"),
@@ -195,6 +197,16 @@ def test_attribution_on_a_copyright_line_is_licence(label, line):
 
 def test_an_author_tag_is_no_licence():
     assert kind("NAME", "Ottilie Brandt", " * @author ") == "real"
+
+
+@pytest.mark.parametrize("armour", ["CERTIFICATE", "PUBLIC KEY", "PGP SIGNATURE"])
+def test_every_line_of_a_public_armour_is_public_and_nothing_after_it(armour):
+    body = "".join("MIIBkTCB+wIJAKHBfpE7Qx9rT2vZ5nLcYdWuGhJb8sVaPeXo\n" for _ in range(30))
+    key = "jMRvtPNxrn3crTAGukpZ"
+
+    assert kind("KEY", key, f"-----BEGIN {armour}-----\n{body}", "\n") == "example"
+    assert kind("KEY", key, f"-----BEGIN {armour}-----\n{body}-----END {armour}-----\n") == "real"
+    assert kind("KEY", key, f"-----BEGIN RSA PRIVATE KEY-----\n{body}", "\n") == "real"
 
 
 def test_a_filter_reads_only_a_bounded_stretch_of_a_long_line():
