@@ -56,15 +56,17 @@ class _Terminated(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code of the process."""
+    if sys.stderr is None:  # closed: no file that is opened here may get its number
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:  # a name or value that the terminal's encoding lacks must not stop us
             reconfigure(errors="backslashreplace")
     previous = _on_sigterm(_raise_terminated)
     try:
-        parsed = _parse(arguments)
         if sys.stdout is None:
             raise OutputError("stdout is closed")
+        parsed = _parse(arguments)
         code: int = parsed.run(parsed)
         with _stdout_errors():
             sys.stdout.flush()
@@ -150,12 +152,12 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        print(f"starencoder {version('starencoder')}")
+        _write_bytes(f"starencoder {version('starencoder')}\n".encode())
         parser.exit()
 
 
 def _say(message: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # stderr is full, or nobody reads it: the exit code tells
         print(f"starencoder: {message}", file=sys.stderr, flush=True)
 
 
@@ -409,15 +411,12 @@ def _progress(
 ) -> "Iterator[Iterator[FileResult]]":
     """The results of all files, or of stdin, with a bar on a terminal."""
     from pii.files import FoundFile, WalkOptions, find_files
-    from pii.tree import process_bytes, process_files
+    from pii.tree import process_files
 
     if Path("-") in paths:
         if len(paths) > 1:
             raise ConfigError("- stands alone: stdin cannot be read together with files")
-        if sys.stdin is None:
-            raise ConfigError("-: stdin is closed")
-        data = sys.stdin.buffer.read()
-        yield iter([process_bytes(work, work.load(), paths[0], data)[0]])
+        yield iter([_process_stdin(work, paths[0])])
         return
     jobs: int | None = _option(arguments, settings, command, "jobs", None)
     if jobs is not None and jobs < 1:
@@ -435,6 +434,18 @@ def _progress(
             yield _with_bar(results, total)
         else:
             yield results
+
+
+def _process_stdin(work: "Work", path: Path) -> "FileResult":
+    from pii.tree import FileResult, process_bytes
+
+    if sys.stdin is None:
+        raise ConfigError("-: stdin is closed")
+    try:
+        data = sys.stdin.buffer.read()
+    except OSError as error:
+        return FileResult(path=path, left_out=error.strerror or str(error), failed=True)
+    return process_bytes(work, work.load(), path, data)[0]
 
 
 def _with_bar(results: "Iterator[FileResult]", total: int) -> "Iterator[FileResult]":

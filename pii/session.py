@@ -165,6 +165,12 @@ def _find_onnx_file(model_dir: Path, precision: str | None) -> Path:
         path = model_dir / ONNX_FILES[name]
         if path.is_file():
             return path
+    pickle = model_dir / "pytorch_model.bin"
+    if pickle.is_file() and not (model_dir / "model.safetensors").is_file():
+        raise CheckpointError(
+            f"{model_dir}: only {pickle.name} found, a pickle, which is never loaded here; "
+            f"convert it with: starencoder export convert {model_dir} OUT"
+        )
     command = "onnx" if precision == "fp32" else "quantize"
     raise CheckpointError(
         f"{model_dir}: no {' or '.join(ONNX_FILES[name] for name in wanted)}; "
