@@ -116,7 +116,7 @@ def process_files(
                 continue
             result = next(results)
             if isinstance(result, Crash):
-                result = FileResult(path=entry.path, left_out=str(result), failed=True)
+                result = FileResult(path=entry.path, left_out=result.reason, failed=True)
             yield result
     finally:
         results.close()

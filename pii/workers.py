@@ -1,8 +1,8 @@
 """Tasks over several processes, results in the order of the tasks.
 
-Unlike the standard pools: a worker that dies (out of memory, a crash in native code) costs the one
-task it was at, which is named; workers end when the parent is gone, however it went; and an
-interrupted parent leaves none behind.
+Unlike the standard pools: a worker that dies (out of memory, a crash in native code) and a handler
+that fails cost the one task they were at, which is named; workers end when the parent is gone,
+however it went; and an interrupted parent leaves none behind.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from starencoder.errors import StarEncoderError
@@ -21,21 +22,33 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _SECONDS_TO_STOP = 5.0
+_ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """In place of a result: the worker died at this task."""
+    """In place of a result: the worker died at this task, or failed."""
 
-    exit_code: int
-    """As `multiprocessing` has it: negative for the number of a signal."""
+    reason: str
+    """One line that holds nothing of the task."""
 
-    def __str__(self) -> str:
-        if self.exit_code < 0:
-            name = signal.Signals(-self.exit_code).name
-            hint = ", perhaps out of memory" if name == "SIGKILL" else ""
-            return f"the process that read it was killed by {name}{hint}"
-        return f"the process that read it ended with code {self.exit_code}"
+    @staticmethod
+    def of_exit(code: int) -> "Crash":
+        """Of a worker that died; `code` is as `multiprocessing` has it, negative for a signal."""
+        if code >= 0:
+            return Crash(f"the process that read it ended with code {code}")
+        name = signal.Signals(-code).name
+        hint = ", perhaps out of memory" if name == "SIGKILL" else ""
+        return Crash(f"the process that read it was killed by {name}{hint}")
+
+    @staticmethod
+    def of_error(error: Exception) -> "Crash":
+        """Of a handler that failed; the error's own message might quote what it failed at."""
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_ROOT)]
+        at = (ours or frames)[-1]
+        place = f"{Path(at.filename).name}, line {at.lineno}"
+        return Crash(f"internal error, please report it: {type(error).__name__} in {place}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +77,13 @@ def run_ordered(
         The results in the order of the tasks.
 
     Raises:
-        Exception: Whatever a handler raised; what is no `StarEncoderError` comes as a
-            RuntimeError with the worker's traceback.
+        StarEncoderError: Whatever of it a handler raised; any other error becomes a `Crash`.
+        RuntimeError: The handler could not be made, with the worker's traceback.
     """
     if jobs == 1:
         handle = start()
         for task in tasks:
-            yield handle(task)
+            yield _handled(handle, task)
         return
     pool = _Pool(start, tasks)
     try:
@@ -120,12 +133,10 @@ class _Pool(Generic[Task, Result]):
             except (EOFError, ConnectionError):
                 process.join(_SECONDS_TO_STOP)
                 del self._workers[connection]
-                crash = Crash(process.exitcode or 0)
+                code = process.exitcode or 0
                 if index is None:
-                    raise RuntimeError(
-                        f"a worker could not start: code {crash.exit_code}"
-                    ) from None
-                results[index] = crash
+                    raise RuntimeError(f"a worker could not start: code {code}") from None
+                results[index] = Crash.of_exit(code)
                 if self._upcoming < len(self._tasks):
                     self.add_workers(1)
                 continue
@@ -195,6 +206,15 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
+def _handled(handle: Callable[[Task], Result], task: Task) -> Result | Crash:
+    try:
+        return handle(task)
+    except StarEncoderError:
+        raise
+    except Exception as error:  # a bug must not cost the other tasks
+        return Crash.of_error(error)
+
+
 def _work(connection: Connection, start: Callable[[], Callable[[Task], Result]]) -> None:
     # Ctrl-C reaches the whole process group; the parent decides and sends SIGTERM, upon which
     # this unwinds, so that temporary files go.
@@ -204,7 +224,7 @@ def _work(connection: Connection, start: Callable[[], Callable[[Task], Result]])
         handle = start()
         connection.send(None)
         while True:
-            connection.send(handle(connection.recv()))
+            connection.send(_handled(handle, connection.recv()))
     except (EOFError, ConnectionError):
         return  # the parent has no more tasks, or is gone
     except Exception as error:
