@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from starencoder.errors import StarEncoderError
@@ -22,7 +21,6 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _SECONDS_TO_STOP = 5.0
-_ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Crash:
     """In place of a result: the worker died at this task, or failed."""
 
     reason: str
-    """One line that holds nothing of the task."""
+    """Holds nothing of the task. Its first line says what happened; a traceback may follow."""
 
     @staticmethod
     def of_exit(code: int) -> "Crash":
@@ -44,11 +42,8 @@ class Crash:
     @staticmethod
     def of_error(error: Exception) -> "Crash":
         """Of a handler that failed; the error's own message might quote what it failed at."""
-        frames = traceback.extract_tb(error.__traceback__)
-        ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_ROOT)]
-        at = (ours or frames)[-1]
-        place = f"{Path(at.filename).name}, line {at.lineno}"
-        return Crash(f"internal error, please report it: {type(error).__name__} in {place}")
+        frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        return Crash(f"internal error, please report it: {type(error).__name__}\n{frames}")
 
 
 @dataclass(frozen=True, slots=True)

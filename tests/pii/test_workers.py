@@ -54,7 +54,8 @@ def test_any_other_error_costs_the_one_task_and_quotes_nothing_of_it(jobs):
     one, crash, two = run_ordered(start, ["1", "int('hunter42')", "2"], jobs=jobs)
     assert (one, two) == (1, 2)
     assert isinstance(crash, Crash)
-    assert "ValueError" in crash.reason
+    assert "ValueError\n" in crash.reason
+    assert "in _handled" in crash.reason
     assert "hunter42" not in crash.reason
 
 
