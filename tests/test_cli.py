@@ -329,7 +329,8 @@ def test_an_output_folder_gets_every_text_file_changed_or_not_and_links_as_links
     assert stat.S_IMODE(Path("out/deep/a.py").stat().st_mode) == 0o750
     assert "in/c.bin: left out (binary)" in done.messages
     assert tree("in") == before
-    run("redact", *NONE, "in", "--output", "out/deep", "--copy-binary")
+    done = run("redact", *NONE, "in", "--output", "out/deep", "--copy-binary")
+    assert "in/c.bin: left out (binary, copied as it is)" in done.messages
     assert tree("out/deep") == {**expected, "c.bin": b"\0\1"}
 
 
@@ -383,6 +384,7 @@ def test_the_operator_chooses_what_stands_in_place(run):
 def test_redacting_what_is_redacted_changes_nothing(run):
     once = run("redact", "-", stdin=TEXT.encode())
     twice = run("redact", "-", stdin=once.out)
+    assert b"<EMAIL>" in once.out
     assert (twice.code, twice.out) == (0, once.out)
 
 
@@ -532,6 +534,7 @@ def test_a_model_directory_with_a_missing_file_is_one_line_that_names_it(run, mi
     assert (done.code, done.out) == (2, b"")
     assert len(done.messages) == 1
     assert missing in done.messages[0]
+    assert re.search("missing|No such file|: no onnx/", done.messages[0])
 
 
 def test_a_model_directory_with_only_a_pickle_names_the_command_that_converts_it(run):
@@ -545,12 +548,17 @@ def test_a_model_directory_with_only_a_pickle_names_the_command_that_converts_it
     assert "starencoder export convert model OUT" in done.messages[0]
 
 
+def with_packages(folder):
+    """The environment of a process that finds these packages before the installed ones."""
+    paths = [str(Path(folder).resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def test_both_onnx_runtimes_installed_is_one_line():
     metadata = "Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.20.0\n"
     write("packages/onnxruntime_gpu-1.20.0.dist-info/METADATA", metadata)
     write("a.py")
-    paths = [str(Path("packages").resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = with_packages("packages")
     done = start("detect", "a.py", env=environment)
     assert (done.code, done.out) == (2, b"")
     assert len(done.messages) == 1
@@ -558,13 +566,21 @@ def test_both_onnx_runtimes_installed_is_one_line():
     assert start("detect", *NONE, "a.py", env=environment).code == 1
 
 
-def test_a_missing_extra_is_one_line_that_names_it(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+@pytest.mark.parametrize("package", ["onnxruntime", "tokenizers"])
+def test_a_missing_extra_is_one_line_that_names_it(run, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
     write("a.py")
     done = run("detect", "a.py")
     assert (done.code, done.out) == (2, b"")
     assert len(done.messages) == 1
     assert "starencoder[cpu]" in done.messages[0]
+
+
+def test_a_missing_training_extra_is_one_line_that_names_it():
+    write("packages/torch.py", "raise ModuleNotFoundError(name='torch')\n")
+    done = start("export", "onnx", EMBEDDED_MODEL, env=with_packages("packages"))
+    message = "torch is not installed: pip install 'starencoder[train]'"
+    assert (done.code, done.out, done.messages) == (2, b"", [message])
 
 
 # --------------------------------------------------------------------------------------------------
