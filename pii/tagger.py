@@ -4,6 +4,7 @@ text -> tokens with character offsets -> overlapping chunks -> `predict` -> one 
 probabilities per token -> spans of whole words.
 """
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -124,26 +125,35 @@ def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Prob
         probs: Blocks of tag probabilities that together have n rows.
 
     Returns:
-        Spans in order of their start; those of one label do not overlap.
+        Spans in order of their start, without overlaps.
     """
     spans: list[Span] = []
     run: list[_Word] = []
+    taken = 0  # characters before it belong to the spans so far
 
     def close() -> None:
-        if run:
-            label = LABELS[run[0].label]
-            # A token can be less than a character, and its word then has no length.
-            weights = [max(1, word.end - word.start) for word in run]
-            score = float(np.average([word.score for word in run], weights=weights))
-            for start, end in _trimmed(text, run[0].start, run[-1].end, label):
-                spans.append(Span(start=start, end=end, label=label, score=round(score, 4)))
-            run.clear()
+        nonlocal taken
+        label = LABELS[run[0].label]
+        # Offsets leave out spaces, so a word of a space alone has no length.
+        weights = [max(1, word.end - word.start) for word in run]
+        score = round(float(np.average([word.score for word in run], weights=weights)), 4)
+        start, end = run[0].start, run[-1].end
+        run.clear()
+        # A later part of a word that was cut for its length, and is a span as a whole already.
+        if start < taken and spans and spans[-1].label == label:
+            spans[-1] = dataclasses.replace(spans[-1], score=max(spans[-1].score, score))
+        if end <= taken:
+            return
+        start, taken = _whole_words(text, max(start, taken), end, taken)
+        for left, right in _trimmed(text, start, taken, label):
+            spans.append(Span(start=left, end=right, label=label, score=score))
 
     for word in _tagged_words(text, offsets, probs):
         if run and not (word.label == run[-1].label and _continues(text, run[-1], word)):
             close()
         run.append(word)
-    close()
+    if run:
+        close()
     return spans
 
 
@@ -220,18 +230,24 @@ def _tagged_words(
 def _begins_word(text: str, bounds: npt.NDArray[np.int32], token: int) -> bool:
     """Whether a token begins a word; a symbol is a word of its own, as is a block's first token."""
     start = bounds[token, 0]
-    if token == 0 or start != bounds[token - 1, 1]:
+    if token == 0 or start > bounds[token - 1, 1]:
         return True
+    if start < bounds[token - 1, 1]:  # both are parts of one character
+        return False
     return not (_WORD.match(text, start) and _WORD.match(text, start - 1))
 
 
-def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int, int]]:
-    """Widen to whole words, cut at line ends (keys may run over them), trim what surrounds."""
-    start, end = int(start), int(end)
-    while start > 0 and _WORD.match(text, start) and _WORD.match(text, start - 1):
+def _whole_words(text: str, start: int, end: int, first: int) -> tuple[int, int]:
+    """Widen to whole words, but not to before `first`."""
+    while start > first and _WORD.match(text, start) and _WORD.match(text, start - 1):
         start -= 1
     while end < len(text) and _WORD.match(text, end - 1) and _WORD.match(text, end):
         end += 1
+    return start, end
+
+
+def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int, int]]:
+    """Cut at line ends (keys may run over them) and trim what surrounds a value."""
     lines = [text[start:end]] if label == "KEY" else text[start:end].splitlines(keepends=True)
     strip = _STRIP.get(label, _STRIP_OTHER)
     for line in lines:

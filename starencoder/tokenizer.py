@@ -5,6 +5,7 @@ as ids 0 to 18, then pieces of words, then pad, sep, cls and mask.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ _SPELLINGS = {
     "cls": ("<cls>", "[CLS]"),
     "mask": ("<mask>", "[MASK]"),
 }
+# Two that would make a pair stay two code points, as they are in the text.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_TOKEN = 24
 """Characters; longer merges are runs of one character or licence sentences."""
 
@@ -68,7 +71,7 @@ class CodeTokenizer:
         Lone surrogates (bytes that were no valid UTF-8) are read as U+FFFD.
         """
         if not text.isascii():
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            text = _SURROGATE.sub("\ufffd", text)
         encoding = self._bpe.encode(text, add_special_tokens=False)
         return Encoded(encoding.ids, encoding.offsets)
 

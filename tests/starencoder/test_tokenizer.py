@@ -146,6 +146,12 @@ def test_a_lone_surrogate_is_read_as_the_replacement_character(tokenizer):
     assert tokenizer.encode(lone).offsets[-1][1] == len(lone)
 
 
+def test_two_surrogates_that_would_make_a_pair_stay_two_characters(tokenizer):
+    pair = chr(0xD83D) + chr(0xDE00) + "ab"
+
+    assert tokenizer.encode(pair).offsets[-1][1] == len(pair)
+
+
 def test_an_empty_text_has_no_tokens(tokenizer):
     assert (tokenizer.encode("").ids, tokenizer.encode("").offsets) == ([], [])
 

@@ -1,0 +1,5 @@
+from hypothesis import settings
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("starencoder", deadline=None)
+settings.load_profile("starencoder")
