@@ -362,7 +362,8 @@ def _work(
     with_fingerprints: bool = False,
     with_values: bool = False,
 ) -> "Work":
-    from pii.redactor import check_model, rule_names
+    from pii.detect import check_model
+    from pii.redactor import rule_names
     from pii.tree import Work
 
     def option(name: str, default: _Value) -> _Value:

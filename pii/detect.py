@@ -15,6 +15,7 @@ from pii.labels import LABELS, OPERATING_POINTS, check_labels
 from pii.patterns import find_patterns
 from pii.spans import Span, resolve_overlaps
 from starencoder.errors import ConfigError
+from starencoder.settings import closest
 
 if TYPE_CHECKING:
     from pii.tagger import Tagger
@@ -104,6 +105,17 @@ class Detector:
         return [span for span in found if span.label in self._labels]
 
 
+def check_model(model: str) -> None:
+    """Refuse a model that does not exist.
+
+    Raises:
+        ConfigError: Neither `tiny` nor `none` nor a directory.
+    """
+    if model not in ("tiny", "none") and not Path(model).is_dir():
+        hint = closest(model, ("tiny", "none"))
+        raise ConfigError(f"unknown model {model!r}{hint}; expected tiny, none or a directory")
+
+
 def load_detector(
     model: str = "tiny",
     *,
@@ -134,6 +146,7 @@ def load_detector(
         )
     if min_score is not None and not 0 <= min_score <= 1:
         raise ConfigError(f"the smallest score must be in 0..1, got {min_score}")
+    check_model(model)
     thresholds: Mapping[str, float] = {}
     tagger = None
     if model != "none":
@@ -141,8 +154,6 @@ def load_detector(
         from pii.tagger import load_tagger
 
         directory = EMBEDDED_MODEL if model == "tiny" else Path(model)
-        if not directory.is_dir():
-            raise ConfigError(f"unknown model {model!r}; expected tiny, none or a model directory")
         tagger = load_tagger(directory, load_session(directory, threads=threads))
         thresholds = tagger.operating_points[operating_point]
     if min_score is not None:

@@ -6,15 +6,12 @@
 """
 
 from collections.abc import Iterable, Sequence
-from importlib import metadata
-from pathlib import Path
 
 from pii.detect import load_detector
 from pii.labels import LABELS, OPERATING_POINTS
 from pii.redact import OPERATORS, Redaction, redact
 from pii.spans import Span
-from starencoder.errors import ConfigError, MissingExtraError
-from starencoder.settings import check_name, closest
+from starencoder.settings import check_name
 
 
 class Redactor:
@@ -51,7 +48,7 @@ class Redactor:
         Raises:
             ConfigError: An unknown model, operator, operating point, label or rule.
             CheckpointError: A model directory that cannot be loaded.
-            MissingExtraError: What a model needs is not installed, or installed twice.
+            MissingExtraError: What a model needs is not installed.
         """
         self._operator = OPERATORS[check_name("operator", operator, OPERATORS)]
         self._include_examples = include_examples
@@ -61,7 +58,6 @@ class Redactor:
         switched_off = frozenset(disabled)
         for rule in sorted(switched_off):
             check_name("rule", rule, rule_names())
-        check_model(model)
         self._detector = load_detector(
             model,
             operating_point=operating_point,
@@ -97,29 +93,3 @@ def rule_names() -> tuple[str, ...]:
     from pii.patterns import RULES
 
     return (*(rule.name for rule in RULES), *(rule.name for rule in FILTERS))
-
-
-def check_model(model: str) -> None:
-    """Refuse a model that does not exist, and an installation that could not run it.
-
-    Raises:
-        ConfigError: Neither `tiny` nor `none` nor a directory.
-        MissingExtraError: Both distributions of ONNX Runtime are installed.
-    """
-    if model == "none":
-        return
-    if model != "tiny" and not Path(model).is_dir():
-        hint = closest(model, ("tiny", "none"))
-        raise ConfigError(f"unknown model {model!r}{hint}; expected tiny, none or a directory")
-    installed = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            continue
-        installed.append(name)
-    if len(installed) > 1:
-        raise MissingExtraError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files; "
-            "uninstall both, then install starencoder[cpu] or starencoder[gpu]"
-        )

@@ -5,6 +5,7 @@ chunk's result cannot depend on the others.
 """
 
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,14 +143,12 @@ def check_onnxruntime() -> None:
         ConfigError: Both are; they overwrite each other's files.
     """
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
             "the model needs ONNX Runtime, which is not installed: pip install 'starencoder[cpu]'"
         ) from error
-    # Both install into one folder. importlib.metadata would tell too, but takes 60 ms to import.
-    site = Path(onnxruntime.__file__).parents[1]
-    if all(any(site.glob(f"{name}-*.dist-info")) for name in ("onnxruntime", "onnxruntime_gpu")):
+    if all(any(metadata.distributions(name=name)) for name in ("onnxruntime", "onnxruntime-gpu")):
         raise ConfigError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
             "keep one: pip uninstall onnxruntime onnxruntime-gpu, then "

@@ -1,11 +1,10 @@
-from importlib import metadata
-
 import pytest
 
 import pii.redactor
-from pii.redactor import Redactor, check_model
+from pii.detect import load_detector
+from pii.redactor import Redactor
 from pii.spans import Span
-from starencoder.errors import ConfigError, MissingExtraError
+from starencoder.errors import ConfigError
 
 TEXT = "from Jane Roe, see example.com"
 NAME = Span(start=5, end=13, label="NAME", score=0.9)
@@ -48,7 +47,6 @@ def test_by_default_little_leaks(detector):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "tinny"}, r"unknown model 'tinny' \(did you mean tiny\?\)"),
         ({"operator": "tags"}, r"unknown operator 'tags' \(did you mean tag\?\)"),
         ({"labels": ["EMIAL"]}, r"unknown label 'EMIAL' \(did you mean EMAIL\?\)"),
         ({"operating_point": "through"}, r"did you mean thorough\?"),
@@ -60,8 +58,6 @@ def test_unknown_names_are_refused_with_a_suggestion(options, message):
         Redactor(**options)
 
 
-def test_both_distributions_of_onnxruntime_at_once_are_refused(monkeypatch):
-    monkeypatch.setattr(metadata, "distribution", lambda name: None)
-    with pytest.raises(MissingExtraError, match="both installed"):
-        check_model("tiny")
-    check_model("none")
+def test_an_unknown_model_is_refused_with_a_suggestion():
+    with pytest.raises(ConfigError, match=r"unknown model 'tinny' \(did you mean tiny\?\)"):
+        load_detector("tinny")

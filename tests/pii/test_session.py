@@ -1,7 +1,6 @@
 import shutil
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -162,11 +161,9 @@ def test_without_onnx_runtime_one_line_names_the_extra(monkeypatch):
 
 
 def test_two_onnx_runtimes_at_once_are_refused(tmp_path, monkeypatch):
-    package = types.ModuleType("onnxruntime")
-    package.__file__ = str(tmp_path / "onnxruntime" / "__init__.py")
-    monkeypatch.setitem(sys.modules, "onnxruntime", package)
-    (tmp_path / "onnxruntime-1.31.1.dist-info").mkdir()
-    (tmp_path / "onnxruntime_tools-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("onnxruntime_tools-1.0", "onnxruntime-1.31.1"):
+        (tmp_path / f"{name}.dist-info").mkdir()
     check_onnxruntime()
     (tmp_path / "onnxruntime_gpu-1.31.1.dist-info").mkdir()
     with pytest.raises(ConfigError, match="onnxruntime and onnxruntime-gpu are both installed"):
