@@ -431,7 +431,8 @@ def harvest_words(texts: Iterable[str], limit: int = 4000) -> list[str]:
     num_texts = 0
     for text in texts:
         num_texts += 1
-        counts.update(set(re.findall(r"(?<![a-zA-Z])[a-z]{4,9}(?![a-zA-Z])", text)))
+        # Words in order of the text, not of a set: that differs from process to process.
+        counts.update(dict.fromkeys(re.findall(r"(?<![a-zA-Z])[a-z]{4,9}(?![a-zA-Z])", text), 1))
     return [word for word, count in counts.most_common() if count <= num_texts / 10][:limit]
 
 

@@ -1,5 +1,8 @@
+import os
 import random
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -78,3 +81,22 @@ def test_the_commonest_words_everywhere_are_left_out():
     texts = [f"return value {word} thing" for word in WORDS] * 3
 
     assert set(harvest_words(texts)) == {word for word in WORDS if 4 <= len(word) <= 9}
+
+
+def test_words_come_in_the_same_order_in_every_process():
+    program = (
+        "import sys\n"
+        "from pii.synthesize import harvest_words\n"
+        "print(harvest_words([' '.join(sys.argv[1:]), *['x'] * 20]))\n"
+    )
+    orders = {
+        subprocess.run(
+            [sys.executable, "-c", program, *WORDS],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in (1, 2)
+    }
+    assert len(orders) == 1
