@@ -535,7 +535,7 @@ def replace_file(snapshot: Snapshot, data: bytes) -> bool:
         OutputError: The new content cannot be written; the old one is untouched.
     """
     path = snapshot.path
-    with _temporary_beside(path, data) as temporary:
+    with _temporary_beside(path, data, durable=True) as temporary:
         if not snapshot.is_current():
             return False
         if hasattr(os, "chown"):
@@ -552,10 +552,12 @@ def replace_file(snapshot: Snapshot, data: bytes) -> bool:
 def write_file(path: Path, data: bytes, mode: int) -> None:
     """Write a file with these permission bits, whole or not at all; replace what has its name.
 
+    It is a copy that can be made again, so nothing waits for the disk.
+
     Raises:
         OutputError: It cannot be written.
     """
-    with _temporary_beside(path, data) as temporary:
+    with _temporary_beside(path, data, durable=False) as temporary:
         temporary.chmod(stat.S_IMODE(mode))
         temporary.replace(path)
 
@@ -595,8 +597,12 @@ def copy_link(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_beside(path: Path, data: bytes) -> Iterator[Path]:
-    """A file in the same folder with this content, on disk; gone afterwards unless renamed."""
+def _temporary_beside(path: Path, data: bytes, *, durable: bool) -> Iterator[Path]:
+    """A file in the same folder with this content; gone afterwards unless renamed.
+
+    A durable one is on the disk before it is renamed, so that a power cut leaves the old or the
+    new content.
+    """
     temporary = path.with_name(_temporary_name())
     with _output_errors(path):
         try:
@@ -604,8 +610,9 @@ def _temporary_beside(path: Path, data: bytes) -> Iterator[Path]:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             yield temporary
         finally:
             with contextlib.suppress(OSError):
