@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
+from pii.redact import is_gibberish
 from pii.spans import Span
 
 _REACH = 160
@@ -224,6 +225,10 @@ _EXAMPLE_DOMAIN = re.compile(
     r")(?:\.(?:co|com|org|net|ac|gov|edu))?\.[a-z]{2,10}|"
     r"(?:[a-z]|aa|bb|aaa|bbb|host|127\.0\.0\.1)(?:\.[a-z]{1,3})?"
 )
+_DOMAIN_CORE = _words("domain domains example examples company server website")
+_DOMAIN_FILLER = _words("custom another second sub mail your my our the some any other test")
+_GETTEXT = ("ll", "li.org")
+"""What gettext writes into the head of every catalogue that nobody has filled in."""
 _PLACEHOLDER_LOCAL = re.compile(
     r"(?:john|jane|joe|john[._-]?doe|jane[._-]?doe|jdoe|joe[._-]?(?:user|bloggs|blow)|your|you|"
     r"your[._-]?(?:name|e?mail|address|username)|my[._-]?e?mail|first[._+-]?(?:name)?[._+-]?last"
@@ -237,6 +242,8 @@ _FREE_MAIL = re.compile(
 
 
 _AT = re.compile(r"@|%40|[\W_](?:at|ta)[\W_]", re.IGNORECASE)
+_HIDDEN_AT = re.compile(r"[\s\[({<\\_]{1,6}at[\s\])}>\\_]{1,6}", re.IGNORECASE)
+_HIDDEN_DOT = re.compile(r"[\s\[({<\\_]{1,6}dot[\s\])}>\\_]{1,6}", re.IGNORECASE)
 
 
 def _not_an_email(text: str, span: Span) -> bool:
@@ -244,18 +251,27 @@ def _not_an_email(text: str, span: Span) -> bool:
 
 
 def _split_email(value: str) -> tuple[str, str]:
-    local, _, domain = value.strip("<>\"' ").rpartition("@")
+    """Local part and domain in lower case, also of one written out ("john at foo dot org")."""
+    local, at, domain = value.strip("<>\"' ").rpartition("@")
+    if not at:
+        local, *rest = _HIDDEN_AT.split(domain, maxsplit=1)
+        domain = _HIDDEN_DOT.sub(".", rest[0]) if rest else ""
     return local.lower(), domain.lower().rstrip(".")
 
 
 def _example_domain(text: str, span: Span) -> bool:
-    _, domain = _split_email(text[span.start : span.end])
-    return domain.rpartition(".")[2] in _EXAMPLE_TLDS or bool(_EXAMPLE_DOMAIN.fullmatch(domain))
+    local, domain = _split_email(text[span.start : span.end])
+    if domain.rpartition(".")[2] in _EXAMPLE_TLDS or _EXAMPLE_DOMAIN.fullmatch(domain):
+        return True
+    name = domain.split(".")[-2] if "." in domain else ""
+    return _spelled_from(name, _DOMAIN_CORE, _DOMAIN_FILLER) or (local, domain) == _GETTEXT
 
 
 def _placeholder_email(text: str, span: Span) -> bool:
     local, domain = _split_email(text[span.start : span.end])
     if domain and re.match(r"(?:my|your|some|dummy|fake|example|sample)[-_]", local):
+        return True
+    if local in ("s", "d") and text[span.start - 1 : span.start] == "%":  # "%s@corp.io"
         return True
     if not domain or not _PLACEHOLDER_LOCAL.fullmatch(local):
         return False
@@ -291,11 +307,20 @@ def _repository_address(text: str, span: Span) -> bool:
     return bool(re.search(r"\b(?:ssh|scp|rsync|sftp) [^\n]{0,60}\Z", _before(text, span)))
 
 
+_MESSAGE_ID = re.compile(
+    # What mail programs make of the time and of chance; no person has such a local part.
+    r"\d{14,}|\d{14}\.[a-z]{2}\d{1,8}|[0-9a-f]{8}\.\d{6,8}|[0-9a-f]{32,}|[0-9a-z]{8,12}\.fsf(?:_-_)?|"
+    r"\d{9,13}[.-]\d{1,8}[.-][\w.-]{1,60}|\d{9,13}\.\d{4,9}\.\d{9,13}\.[\w.]{1,40}"
+)
+
+
 def _message_id(text: str, span: Span) -> bool:
     before = _before(text, span)
     if re.search(r"(?:message-?id|in-reply-to|references|content-id|cid:)", before, re.IGNORECASE):
         return True
-    local, _ = _split_email(text[span.start : span.end])
+    local, domain = _split_email(text[span.start : span.end])
+    if domain == "mail.gmail.com" or _MESSAGE_ID.fullmatch(local):
+        return True
     digits = sum(char.isdigit() for char in local)
     return (
         text[span.start - 1 : span.start] == "<" and len(local) >= 16 and digits >= len(local) / 2
@@ -358,11 +383,43 @@ _SYSTEM_USERS = frozenset(
 )
 _USER_CORE = _words(
     """user users username usr login account owner member admin administrator name handle customer
-    guest person nickname userid uid nick somebody someone tester editor viewer staff manager"""
+    guest person nickname userid uid nick somebody someone tester editor viewer staff manager sid
+    sender template"""
 )
 _PLACEHOLDER_USER = re.compile(
     r"\w{1,2}|x+|y+|z+|foo\d+|bar\d+|test\d+|[\w-]{1,39}\[bot\]", re.IGNORECASE
 )
+
+
+_CODE_SITE = (
+    r"(?<![\w.-])(?:www\.)?(?:github\.com|raw\.githubusercontent\.com|gitlab\.com|bitbucket\.org|"
+    r"codeberg\.org)[/:]"
+)
+_OWNER_BEFORE = re.compile(rf"{_CODE_SITE}\Z")
+_REPOSITORY_BEFORE = re.compile(rf"{_CODE_SITE}[\w.-]{{1,40}}/[\w.-]{{0,60}}\Z")
+_HOST_BEFORE = re.compile(r"://[\w.-]{0,60}\Z")
+_HOST_AFTER = re.compile(
+    r"[\w-]{0,60}\.(?!(?:git(?:hub|lab)|blogspot|wordpress)\.)[\w.-]{1,60}(?!\w|@|:[^@/\s]{0,80}@)"
+)
+
+
+def _url_part(text: str, span: Span) -> bool:
+    """Scheme, repository or host of a URL; the owner where the repository has the same name."""
+    before, after = text[max(0, span.start - 120) : span.start], text[span.end : span.end + 120]
+    if after.startswith("://") or _REPOSITORY_BEFORE.search(before):
+        return True
+    if _OWNER_BEFORE.search(before):
+        owner = text[span.start : span.end].lower()
+        return re.match(rf"/{re.escape(owner)}(?![^\W_]|\.git[hl])", after.lower()) is not None
+    return bool(_HOST_BEFORE.search(before) and _HOST_AFTER.match(after))
+
+
+def _code_user(text: str, span: Span) -> bool:
+    """An identifier of code: called, scoped, or a member of something."""
+    before, after = text[max(0, span.start - 2) : span.start], text[span.end : span.end + 2]
+    return (
+        after.startswith(("(", "->", "::")) and text[span.start : span.end].isidentifier()
+    ) or before in ("->", "::", "</")
 
 
 def _system_user(text: str, span: Span) -> bool:
@@ -371,7 +428,8 @@ def _system_user(text: str, span: Span) -> bool:
 
 def _placeholder_user(text: str, span: Span) -> bool:
     value = text[span.start : span.end]
-    return bool(_PLACEHOLDER_USER.fullmatch(value)) or _spelled_from(value, _USER_CORE, _FILLER)
+    core = _USER_CORE | _KEY_CORE
+    return bool(_PLACEHOLDER_USER.fullmatch(value)) or _spelled_from(value, core, _FILLER)
 
 
 # --- Passwords ----------------------------------------------------------------------------------
@@ -380,6 +438,8 @@ _PASSWORD_CORE = _words(
     """password passwords passwd passwort passphrase pass phrase word passw0rd pa55w0rd p@ssw0rd
     p@ssword pasword passw pwd pswd psw pw secret secrets credentials credential"""
 )
+_TOKEN_CORE = _words("token tokens key apikey appid")
+_TOKEN_FILLER = _words("access api app auth bearer hook jwt master secret session webhook wrong")
 _WEAK_PASSWORDS = frozenset(
     """changeme change-me change_me changeit change-it change_it changethis change-this fixme todo
     test tests testing test1 test12 test123 test1234 testing123 tester foo bar baz qux foobar
@@ -412,7 +472,11 @@ def _is_placeholder_password(value: str) -> bool:
         return True
     if re.fullmatch(r"secret\d{2,}", value, re.IGNORECASE):
         return False  # specific enough to be somebody's (annotation guidelines)
-    return value.lower() in _WEAK_PASSWORDS or _spelled_from(value, _PASSWORD_CORE, _FILLER)
+    return (
+        value.lower() in _WEAK_PASSWORDS
+        or _spelled_from(value, _PASSWORD_CORE, _FILLER)
+        or _spelled_from(value, _TOKEN_CORE, _TOKEN_FILLER)
+    )
 
 
 def _password_hash(text: str, span: Span) -> bool:
@@ -458,6 +522,18 @@ def _placeholder_key(text: str, span: Span) -> bool:
     )
 
 
+def _plain_key(text: str, span: Span) -> bool:
+    """A few words, each of one case, or a short number: a message, a telephone number."""
+    value = text[span.start : span.end][:200]
+    if value.isdigit():
+        return len(value) <= 15
+    words = value.split()
+    plain = all(
+        word.isalpha() and word in (word.lower(), word.upper(), word.title()) for word in words
+    )
+    return plain and len(words) <= 6 and not is_gibberish(value)
+
+
 def _encoded_placeholder(text: str, span: Span) -> bool:
     """A Basic authorization value whose password is a placeholder: base64 of user:password."""
     try:
@@ -496,6 +572,41 @@ def _checksum(text: str, span: Span) -> bool:
     )
 
 
+_PUBLIC_DER = re.compile(
+    # Public keys of OpenSSH; SubjectPublicKeyInfo (RSA, elliptic curves, Edwards curves), also as
+    # the "p=" of DKIM; RSAPublicKey; certificates (X.509 version 3)
+    r"AAAA(?:B3NzaC1|C3NzaC1|E2VjZHNh|GnNr)|(?:p=)?(?:MII[B-E]\wjANBgkqhkiG9w0B|"
+    r"MIGfMA0GCSqGSIb3DQEB|MF[kY]wE[wA]YHKoZIzj0C|MHYwEAYHKoZIzj0C|MCowBQYDK2V)|"
+    r"MIIBCgKCAQEA|MIGJAoGBA|"
+    r"MII[\w+/]{3}CC[\w+/]{3}gAwIB"
+)
+_MEDIA = re.compile(
+    # PNG, JPEG, GIF, RIFF (WebP), SVG, XML, PDF, ZIP, gzip, zlib, OpenType, WOFF, ICO
+    r"iVBORw0KGgo|/9j/|R0lGOD|UklGR|PHN2Zy|PD94bW|JVBERi|UEsDB|H4sI|eJ[w-z][\w+/]{100}|"
+    r"AAEAAA|T1RUTw|d09G[MR]|AAABAA"
+)
+_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r\n"
+_LONGEST_DATA = 16_384
+"""Characters of base64 before a span from which on it lies in no key: RSA-8192 has 6,300."""
+
+
+def _embedded_data(text: str, span: Span) -> bool:
+    """Part of an image, a font or an archive in base64, or of any data: URI."""
+    at, kept = span.start, 0
+    limit = max(0, at - _LONGEST_DATA)
+    while at > limit and not kept:
+        block = text[max(limit, at - 256) : at]
+        kept = len(block.rstrip(_BASE64))
+        at -= len(block) - kept
+    if span.start - at >= _LONGEST_DATA or text.endswith("base64,", 0, at):
+        return True
+    # What stands before a blank line is a header.
+    at = max(at, text.rfind("\n\n", at, span.start), text.rfind("\n\r\n", at, span.start))
+    while at < span.start and text[at] in "\r\n":
+        at += 1
+    return _MEDIA.match(text, at) is not None
+
+
 _ARMOUR = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _LONGEST_ARMOUR = 16_384
 """Characters of a certificate or public key in PEM or OpenPGP armour that are looked back over."""
@@ -503,7 +614,7 @@ _LONGEST_ARMOUR = 16_384
 
 def _public_key(text: str, span: Span) -> bool:
     value = text[span.start : span.end]
-    if re.match(r"AAAA(?:B3NzaC1|C3NzaC1|E2VjZHNh|GnNr)", value):
+    if _PUBLIC_DER.match(value):
         return True
     near = max(0, span.start - _LONGEST_ARMOUR)
     begin = text.rfind("-----BEGIN ", near, span.start)
@@ -533,6 +644,7 @@ _EXPRESSION = re.compile(
     r"str|string|String|int|bool|bytes|optional|required)",
     re.DOTALL,
 )
+_MASKED = re.compile(r"\W{0,2}\w{0,4}(?:\.{3}|\u2026|\*{3,})\w{0,4}=?")
 _NO_CONTENT = re.compile(r"[\W_]*")
 
 
@@ -543,6 +655,10 @@ def _template(text: str, span: Span) -> bool:
 
 def _expression(text: str, span: Span) -> bool:
     return bool(_EXPRESSION.fullmatch(text[span.start : span.end][:300]))
+
+
+def _masked(text: str, span: Span) -> bool:
+    return bool(_MASKED.fullmatch(text[span.start : span.end]))
 
 
 def _fragment(text: str, span: Span) -> bool:
@@ -645,6 +761,15 @@ FILTERS: tuple[Filter, ...] = (
         _placeholder_user,
     ),
     _filter(
+        "url-part",
+        "Scheme, host or repository of a URL; an owner of the repository's name: acme/acme",
+        "USERNAME",
+        _url_part,
+    ),
+    _filter(
+        "code-user", "Function, member or tag in code: user(), job->name", "USERNAME", _code_user
+    ),
+    _filter(
         "placeholder-password",
         "password, changeme, secret, test and their variants",
         "PASSWORD",
@@ -669,6 +794,13 @@ FILTERS: tuple[Filter, ...] = (
         _SECRET,
         _low_variety,
     ),
+    _filter("plain-key", "Nothing but words, or a short number: 14155550123", "KEY", _plain_key),
+    _filter(
+        "embedded-data",
+        "Base64 of an image, a font or an archive, or of a data: URI",
+        _SECRET,
+        _embedded_data,
+    ),
     _filter("uuid", "UUID, an identifier and no secret", "KEY", _identifier_uuid),
     _filter(
         "checksum",
@@ -682,6 +814,12 @@ FILTERS: tuple[Filter, ...] = (
         "Template or variable that is filled in later: ${PASS}, {{ token }}, %s, <key>",
         "KEY PASSWORD USERNAME",
         _template,
+    ),
+    _filter(
+        "masked",
+        "All but a few characters left out: q...7, ab***",
+        "KEY PASSWORD USERNAME",
+        _masked,
     ),
     _filter(
         "expression",

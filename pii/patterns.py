@@ -36,6 +36,10 @@ class PatternRule:
 _WORD_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 
+_FONT_ESCAPE = re.compile(r"\\f[BIRP1-4]")
+"""How manual pages change the font: "\\fBname\\fR"."""
+
+
 def _begins_word(text: str, at: int) -> bool:
     """Whether no word runs into position `at` from the left; a backslash escape is no word."""
     if at == 0:
@@ -43,7 +47,9 @@ def _begins_word(text: str, at: int) -> bool:
     before = text[at - 1]
     if before not in _WORD_CHARS:
         return before != "+"
-    return before in "nrt" and at > 1 and text[at - 2] == "\\"
+    if before in "nrt" and at > 1 and text[at - 2] == "\\":
+        return True
+    return _FONT_ESCAPE.match(text, max(0, at - 3), at) is not None
 
 
 # --- E-mail addresses ---------------------------------------------------------------------------
@@ -98,6 +104,8 @@ def _local_start(text: str, at: int) -> int | None:
     if before == "\\":  # "\njohn@..." or "\u003cjohn@..." in a string literal
         if text[start] == "u" and re.match(r"u[0-9a-fA-F]{4}", text[start : start + 5]):
             start += 5
+        elif _FONT_ESCAPE.match(text, start - 1):
+            start += 2
         elif text[start] == "x" and re.match(r"x[0-9a-fA-F]{2}", text[start : start + 3]):
             start += 3
         elif text[start] in "nrtbfv":
@@ -221,8 +229,8 @@ def _hidden_email(text: str, at_start: int, at_end: int) -> Found | None:
 _IPV4 = re.compile(r"[0-9][0-9]{0,2}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 _VERSION_BEFORE = re.compile(
     r"(?:version|versions|ver|release|rev|revision|\bv|alpha|beta|[=~^!<>]=|~>|\^|build|firmware|"
-    r"oid|sections?|sect?\.|chapter|clause|paragraph|annex|figure|table|step|rfc ?[0-9]{1,5},?|iso|"
-    r"draft|standard|c\+\+ ?[0-9]{1,2}|§)[\"'`\s:=(/_-]{0,4}\Z",
+    r"oid|sections?|sect?\.|chapter|clause|paragraph|annex|figure|table|step|rfc[ -]?[0-9]{1,5},?|"
+    r"iso|draft|standard|c\+\+ ?[0-9]{1,2}|§)[\"'`\s:=(/_-]{0,4}\Z",
     re.IGNORECASE,
 )
 _VERSION_WORD = 16

@@ -79,12 +79,17 @@ DECIDED = {
     "low-variety": ("KEY", "a1a1a1a1a1a1a1a1"),
     "uuid": ("KEY", "1b4e28ba-2fa1-11d2-883f-0016d3cca427"),
     "public-key": ("KEY", "AAAAC3NzaC1lZDI1NTE5AAAAIGt5u7w9xQ2"),
+    "plain-key": ("KEY", "refresh the session"),
+    "masked": ("PASSWORD", "q...7"),
     "template": ("PASSWORD", "${DB_PASS}"),
     "expression": ("PASSWORD", "self._store.load(7)"),
     "punctuation": ("USERNAME", "---"),
     "fragment": ("PASSWORD", "q7"),
 }
 WITH_LINE = {
+    "url-part": ("USERNAME", "widgets", "see https://github.com/obrandt/", "/issues\n"),
+    "code-user": ("USERNAME", "lookup", "return db.", "(1)\n"),
+    "embedded-data": ("KEY", "kRq7Zx2TnV5bWc8Ld1Qf", "url(data:image/x;base64,AAECAwQF", "==)\n"),
     "checksum": ("KEY", "9e107d9d372bb6826bd81d3542a419d6", "md5 of it: ", "\n"),
     "copyright-line": ("NAME", "Ottilie Brandt", "# Copyright (c) 2012 ", " et al.\n"),
     "message-id": ("EMAIL", "abc.def@mx7.corp.io", "Message-ID: <", ">\n"),
@@ -193,6 +198,60 @@ def test_attribution_on_a_copyright_line_is_licence(label, line):
     before, after = line.split("{}")
     assert kind(label, value, f"int x;\n{before}", after + "\n") == "licence"
     assert kind(label, value, f"{before}nobody\n// by ", "\n") == "real"
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "before", "after"),
+    [
+        ("EMAIL", "186391612191752@vla1.corp.io", "see ", "\n"),
+        ("EMAIL", "20090122213325.GA11572@crow.corp.io", "see ", "\n"),
+        ("EMAIL", "4C9AB98E.3000400@corp.io", "see ", "\n"),
+        ("EMAIL", "87sg1qxdye.fsf@corp.io", "see ", "\n"),
+        ("EMAIL", "CA+Tk8fzb9i9LrC_k4G978c5XR@mail.gmail.com", "see ", "\n"),
+        ("EMAIL", "LL@li.org", "Language-Team: LANGUAGE <", ">\n"),
+        ("EMAIL", "jane@example7.com", "to ", "\n"),
+        ("EMAIL", "jane@another-domain.net", "to ", "\n"),
+        ("EMAIL", "jane at example dot com", "to ", "\n"),
+        ("EMAIL", "username [at] corp.io", "to ", "\n"),
+        ("EMAIL", "s@corp.io", "'%", "' % user\n"),
+        ("PASSWORD", "AuthToken", "sms://sid:", "@host\n"),
+        ("USERNAME", "TemplateID", "sms://", ":x@host\n"),
+        ("USERNAME", "acme", "https://github.com/", "/Acme-widgets\n"),
+        ("USERNAME", "widgets", "git@github.com:obrandt/", ".git\n"),
+        ("USERNAME", "fleetmsg", "'", "://host/'\n"),
+        ("USERNAME", "builds", "https://", ".corp.io/x\n"),
+        ("USERNAME", "job", "x = ", "->name;\n"),
+        ("KEY", "14155550123", "token='", "'\n"),
+        ("KEY", "p=MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A", '"v=DKIM1; ', '"\n'),
+        ("KEY", "MIIDXTCCAkWgAwIBAgIJAKHBfpE7Qx9r", "cert: ", "\n"),
+        ("KEY", "kRq7Zx2TnV5bWc8Ld1Qf", "Encoding: base64\n\niVBORw0KGgoAAAANSUhEUg\nqPw3Zt", "\n"),
+        ("KEY", "kRq7Zx2TnV5bWc8Ld1Qf", "'" + "qPw3ZtLm" * 3000, "'\n"),
+    ],
+)  # fmt: skip
+def test_what_stands_around_a_value_can_make_it_an_example(label, value, before, after):
+    assert kind(label, value, before, after) == "example"
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "before", "after"),
+    [
+        ("EMAIL", "jane@domainfactory-gmbh.de", "to ", "\n"),
+        ("EMAIL", "jane at corp dot io", "to ", "\n"),
+        ("EMAIL", "20090122@corp.io", "see ", "\n"),
+        ("USERNAME", "obrandt", "https://github.com/", "/widgets\n"),
+        ("USERNAME", "obrandt", "https://github.com/", "/obrandt.github.io\n"),
+        ("USERNAME", "obrandt", "https://api.github.com/repos/", "/widgets\n"),
+        ("USERNAME", "obrandt", "https://", ".github.io/widgets\n"),
+        ("USERNAME", "o.brandt", "ssh://", "@corp.io\n"),
+        ("USERNAME", "brandt", "ftp://", ".o:q7x@corp.io\n"),
+        ("USERNAME", "obrandt", '">', "</a>\n"),
+        ("KEY", "yxvkqwzrplmtgnbs", "token='", "'\n"),
+        ("KEY", "kRq7Zx2TnV5bWc8Ld1Qf", "qPw3Zt\n\n", "\n"),
+        ("KEY", "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "key: ", "\n"),
+    ],
+)
+def test_what_stands_around_a_value_can_leave_it_real(label, value, before, after):
+    assert kind(label, value, before, after) == "real"
 
 
 def test_an_author_tag_is_no_licence():

@@ -111,6 +111,7 @@ def test_an_address_in_any_surrounding_is_found_with_its_limits(
         ("Write to jane@corp.io.Then wait", "jane@corp.io"),
         ("jürgen@müller.de", "jürgen@müller.de"),
         ("sip:jane@corp.io:5060", "jane@corp.io"),
+        ("<\\fIjane@corp.io\\fR>", "jane@corp.io"),
         ("联系jane@corp.io。", "jane@corp.io"),
     ],
 )
@@ -210,6 +211,11 @@ def test_an_ipv6_address_in_quotes_is_found(value):
     assert found(f'listen("{value}", 80)', "IP_ADDRESS") == [value]
 
 
+def test_an_address_after_a_font_escape_is_found():
+    assert found("\\fB93.184.216.34\\fR", "IP_ADDRESS") == ["93.184.216.34"]
+    assert found("\\fX93.184.216.34", "IP_ADDRESS") == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -219,6 +225,7 @@ def test_an_ipv6_address_in_quotes_is_found(value):
         "2.5.29.17", "x93.184.216.34", "93.184.216.34px", "see 3.1.4.1 below", "093.184.216.34",
         "lib.so.93.184.216.34", "1.2.3.4rc1", "$93.184.216.34", "0.12.34.56",
         "deps: update V8 to 6.5.254.31", "See C++14 20.10.4.1", "2.12 3.51.98.32 2.03.5",
+        "needs an address, RFC-2821 4.1.1.1",
     ],
 )  # fmt: skip
 def test_versions_object_identifiers_and_sections_are_no_ipv4_address(text):
