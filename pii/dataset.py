@@ -47,6 +47,8 @@ def read_documents(path: Path) -> list[Document]:
                     documents.append(_document(line, f"{path}:{number}"))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected annotated JSON lines") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8; expected annotated JSON lines") from error
     return documents
 
 

@@ -10,7 +10,7 @@ from pii.labels import LABELS, OPERATING_POINTS
 from pii.metrics import best_thresholds, count_matches, leaked_spans, total
 from pii.spans import Span
 from starencoder.config import read_config_json
-from starencoder.errors import OutputError
+from starencoder.errors import CheckpointError, OutputError
 
 _BETAS = dict(zip(OPERATING_POINTS, (1.0, 2.0), strict=True))
 """`balanced` maximises F1; `thorough` F2, for which a leak costs as much as four false alarms."""
@@ -75,8 +75,15 @@ def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[
         Thresholds by operating point and label.
 
     Raises:
+        CheckpointError: The directory does not hold a tagger with settings of ours.
         OutputError: `config.json` cannot be written.
     """
+    config, path = read_config_json(model_dir), model_dir / "config.json"
+    pii = config.get("pii")
+    if not isinstance(pii, dict):
+        raise CheckpointError(
+            f"{path}: no chunk settings (pii); train it with starencoder pii train"
+        )
     detector = load_detector(str(model_dir))
     tagged = [detector.tagged_spans(document.text) for document in documents]
     tables = {}
@@ -91,11 +98,7 @@ def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[
             for document, spans in zip(documents, found, strict=True)
         )
     points = {point: best_thresholds(tables, beta=beta) for point, beta in _BETAS.items()}
-    config = read_config_json(model_dir)
-    pii = config["pii"]
-    assert isinstance(pii, dict)
     config["pii"] = {**pii, "operating_points": points}
-    path = model_dir / "config.json"
     try:
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

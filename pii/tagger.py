@@ -142,9 +142,7 @@ def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Prob
         # A later part of a word that was cut for its length, and is a span as a whole already.
         if start < taken and spans and spans[-1].label == label:
             spans[-1] = dataclasses.replace(spans[-1], score=max(spans[-1].score, score))
-        if end <= taken:
-            return
-        start, taken = _whole_words(text, max(start, taken), end, taken)
+        start, taken = _whole_words(text, max(start, taken), max(end, taken), taken)
         for left, right in _trimmed(text, start, taken, label):
             spans.append(Span(start=left, end=right, label=label, score=score))
 

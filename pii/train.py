@@ -24,7 +24,7 @@ from pii.synthesize import harvest_words, revalue
 from pii.values import ValueMaker
 from starencoder.checkpoint import load_encoder_weights, save_tagger
 from starencoder.config import PRESETS, EncoderConfig, load_config
-from starencoder.errors import ConfigError
+from starencoder.errors import ConfigError, DataError
 from starencoder.model import TokenClassifier
 from starencoder.settings import closest
 from starencoder.tokenizer import CodeTokenizer, load_tokenizer
@@ -44,6 +44,10 @@ class TrainData:
     """How often the documents are seen per epoch."""
     revalue: bool = False
     """Whether every copy but the first gets fresh values in its spans."""
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ConfigError(f"copies must be 1 or more, got {self.copies}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,12 +79,25 @@ class TrainConfig:
     save_every: int = 2000
     """Steps between saves of the averaged weights."""
 
+    def __post_init__(self) -> None:
+        ChunkConfig(max_tokens=self.max_tokens, stride=self.stride)  # checks them
+        for name in ("steps", "batch_size", "warmup_steps", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "average_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+
 
 def read_recipe(path: Path) -> TrainConfig:
     """Read a recipe; relative paths in it are relative to the current directory.
 
     Raises:
-        ConfigError: The file cannot be read, or a setting is unknown, missing or of another type.
+        ConfigError: The file cannot be read, or a setting is unknown, missing, of another type or
+            out of range.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -94,12 +111,17 @@ def read_recipe(path: Path) -> TrainConfig:
     _check_types(values, TrainConfig, str(path))
     try:
         return TrainConfig(data=tuple(TrainData(**entry) for entry in entries), **values)
-    except TypeError as error:  # a required setting is missing
+    except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _check_types(values: dict[str, object], into: type, where: str) -> None:
+def _check_types(
+    values: dict[str, object], into: type[TrainConfig | TrainData], where: str
+) -> None:
     known = get_type_hints(into)
+    for field in dataclasses.fields(into):
+        if field.default is dataclasses.MISSING and field.name not in (*values, "data"):
+            raise ConfigError(f"{where}: {field.name} is missing")
     for key, value in values.items():
         if key not in known:
             raise ConfigError(f"{where}: {key} is not a setting{closest(key, known)}")
@@ -118,8 +140,10 @@ def train(config: TrainConfig, output: Path, *, threads: int = 0) -> None:
     Thresholds are all 0.5 until `starencoder pii calibrate` sets them.
 
     Raises:
-        ConfigError: The recipe names no data or an unknown preset.
-        DataError: A data file is not of the stated form.
+        ConfigError: The recipe names no data or an unknown preset, its chunks are too long for the
+            model, or the loss is not finite.
+        CheckpointError: The tokenizer or the encoder to start from cannot be loaded.
+        DataError: A data file is not of the stated form, or there is no text in any.
     """
     if not config.data:
         raise ConfigError("the recipe has no [[data]]; expected at least one file of documents")
@@ -130,8 +154,16 @@ def train(config: TrainConfig, output: Path, *, threads: int = 0) -> None:
     torch.set_flush_denormal(True)
     rng = np.random.default_rng(config.seed)
     tokenizer = load_tokenizer(Path(config.tokenizer))
+    architecture = _architecture(config, tokenizer)
+    if config.max_tokens + 2 > architecture.max_positions:
+        raise ConfigError(
+            f"max_tokens must be at most {architecture.max_positions - 2}: the model reads "
+            f"{architecture.max_positions} tokens, cls and sep included; got {config.max_tokens}"
+        )
     documents = _load(config, tokenizer)
-    model = TokenClassifier(_architecture(config, tokenizer), num_labels=len(TAGS))
+    if not any(len(document.ids) for document in documents):
+        raise DataError("the recipe's data hold no text; expected annotated documents")
+    model = TokenClassifier(architecture, num_labels=len(TAGS))
     if config.encoder:
         load_encoder_weights(model.bert, Path(config.encoder))
     average = {name: weight.detach().clone() for name, weight in model.state_dict().items()}

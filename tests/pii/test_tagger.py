@@ -206,6 +206,24 @@ def test_what_joins_two_words_of_one_label_depends_on_the_label(text, label, val
     assert found(text, spans) == [(value, label) for value in values]
 
 
+def test_a_space_that_is_a_token_of_its_own_joins_two_names():
+    text = "Ana Żal"
+    probs = rows("B-NAME", "O", "I-NAME", "I-NAME", "I-NAME")
+
+    spans = spans_at(text, probs, [(0, 3), (4, 4), (4, 5), (4, 5), (5, 7)])
+
+    assert found(text, spans) == [("Ana Żal", "NAME")]
+
+
+def test_a_key_does_not_end_where_another_seems_to_begin_without_a_space():
+    text = "ab+cd ef"
+    probs = rows("B-KEY", "I-KEY", "B-KEY", "B-KEY")
+
+    spans = spans_at(text, probs, [(0, 2), (2, 3), (3, 5), (6, 8)])
+
+    assert found(text, spans) == [("ab+cd", "KEY"), ("ef", "KEY")]
+
+
 @pytest.mark.parametrize(
     ("label", "text", "value"),
     [
