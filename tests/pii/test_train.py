@@ -6,12 +6,11 @@ import torch
 from tokenizers import Tokenizer
 
 import pii.train
-from pii.dataset import read_documents
-from pii.detect import Detector
+from pii.dataset import read_documents, tokenise
 from pii.evaluate import calibrate
 from pii.labels import LABELS, OPERATING_POINTS, TAGS
 from pii.predict import load_torch_predict
-from pii.tagger import load_tagger
+from pii.tagger import load_tagger, tag_probabilities
 from pii.train import TrainConfig, TrainData, read_recipe, train
 from starencoder.checkpoint import read_weights
 from starencoder.config import PRESETS, EncoderConfig
@@ -21,7 +20,7 @@ from starencoder.tokenizer import save_tokenizer, train_tokenizer
 LINES = [
     ("# by {}\n", "Lena Novak", "NAME"),
     ("mail = '{}'\n", "lena@" + "novak-tools.org", "EMAIL"),
-    ("def area(width, height): return width * height  # @{}\n", "lenano", "USERNAME"),
+    ("def area(width, height): return width * height  # @{}\n", "otto_k", "USERNAME"),
 ]
 
 
@@ -111,16 +110,22 @@ def test_weights_are_learned_and_what_is_saved_is_their_average(data, trained, t
     assert 0 < (averaged[name].float() - start[name].float()).abs().mean() < moved
 
 
-def test_what_was_seen_often_is_found_again(data, tmp_path):
-    config = config_of(data, steps=150, learning_rate=1e-2, average_decay=0.9)
-    train(config, tmp_path, threads=1)
-    tagger = load_tagger(tmp_path, load_torch_predict(tmp_path))
-    detector = Detector(tagger, thresholds={})
-    documents = read_documents(data / "gold.jsonl")
+def share_right(data, directory):
+    """The share of the tokens in annotated spans whose likeliest tag is the annotated one."""
+    tagger = load_tagger(directory, load_torch_predict(directory))
+    right = []
+    for document in tokenise(read_documents(data / "gold.jsonl"), tagger.tokenizer):
+        probs = np.concatenate(list(tag_probabilities(document.ids, tagger)))
+        inside = document.targets > 0
+        right += (probs.argmax(axis=1) == document.targets)[inside].tolist()
+    return np.mean(right)
 
-    for document in documents:
-        (found, *_) = detector.tagged_spans(document.text)
-        assert (found.start, found.label) == (document.spans[0].start, document.spans[0].label)
+
+def test_what_was_seen_often_is_recognised(data, trained, tmp_path):
+    train(config_of(data, steps=150, learning_rate=1e-2), tmp_path, threads=1)
+
+    assert share_right(data, trained) < 0.3
+    assert share_right(data, tmp_path) > 0.7
 
 
 def test_a_trained_directory_is_a_tagger_for_us_and_for_transformers(data, trained):
