@@ -50,7 +50,18 @@ _STRIP = {
     "PASSWORD": " \t\r\n\f\v\"'`",
     "KEY": " \t\r\n\f\v\"'`,;:()<>[]{}",
 }
-_STRIP_OTHER = " \t\r\n\f\v\"'`,;:()<>[]{}.!?*#|\\@&$%^~="
+_JOINT = {"USERNAME": "-"}
+"""What may stand between two words of one value."""
+_LONGEST_USER = 39
+"""Characters of a user name, at GitHub; what is longer and has hyphens is a title in a URL."""
+_SEPARATOR = {
+    "NAME": re.compile(r"[,;&]|\sand\s|(?<=\w{4})\.\s"),
+    "USERNAME": re.compile(r"[^\w.@+$%-]+"),
+}
+_TWO_WORDS = re.compile(r"\w[ .'-]{1,3}\w")
+_KEY_LINE = re.compile(r"[A-Za-z0-9+/=_-]{30,}+")
+_BESIDE_KEY_LINE = re.compile(r"(?:[^\w\\]|\\[nrt]?){0,80}")
+_STRIP_OTHER = " \t\r\n\f\v\"'`,;:()<>[]{}.!?*#|\\@&$%^~=+-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +153,9 @@ def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Prob
         # A later part of a word that was cut for its length, and is a span as a whole already.
         if start < taken and spans and spans[-1].label == label:
             spans[-1] = dataclasses.replace(spans[-1], score=max(spans[-1].score, score))
-        start, taken = _whole_words(text, max(start, taken), max(end, taken), taken)
+        start, end = max(start, taken), max(end, taken)
+        joint = _JOINT.get(label)
+        start, taken = _whole_words(text, start, end, taken, joint)
         for left, right in _trimmed(text, start, taken, label):
             spans.append(Span(start=left, end=right, label=label, score=score))
 
@@ -235,25 +248,72 @@ def _begins_word(text: str, bounds: npt.NDArray[np.int32], token: int) -> bool:
     return not (_WORD.match(text, start) and _WORD.match(text, start - 1))
 
 
-def _whole_words(text: str, start: int, end: int, first: int) -> tuple[int, int]:
-    """Widen to whole words, but not to before `first`."""
-    while start > first and _WORD.match(text, start) and _WORD.match(text, start - 1):
-        start -= 1
-    while end < len(text) and _WORD.match(text, end - 1) and _WORD.match(text, end):
-        end += 1
-    return start, end
+def _whole_words(text: str, start: int, end: int, first: int, joint: str | None) -> tuple[int, int]:
+    """Widen to whole words, also over a joint between two words, but not to before `first`."""
+    left, right = start, end
+    while left > first and _runs_over(text, left, joint):
+        left -= 1
+        if joint and start - left > _LONGEST_USER:
+            break
+    while right < len(text) and _runs_over(text, right, joint):
+        right += 1
+        if joint and right - end > _LONGEST_USER:
+            break
+    if joint and right - left > _LONGEST_USER:
+        return _whole_words(text, start, end, first, None)
+    return left, right
+
+
+def _runs_over(text: str, at: int, joint: str | None) -> bool:
+    """Whether a word, or two words and the joint between them, run over position `at`."""
+    left, right = at - 1, at
+    if text[left : left + 1] == joint:
+        left -= 1
+    elif text[right : right + 1] == joint:
+        right += 1
+    inside = left >= 0 and right < len(text)
+    return inside and bool(_WORD.match(text, left) and _WORD.match(text, right))
 
 
 def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int, int]]:
-    """Cut at line ends (keys may run over them) and trim what surrounds a value."""
-    lines = [text[start:end]] if label == "KEY" else text[start:end].splitlines(keepends=True)
+    """Part what cannot be one value, and trim what surrounds a value."""
     strip = _STRIP.get(label, _STRIP_OTHER)
-    for line in lines:
-        left = start + len(line) - len(line.lstrip(strip))
-        right = left + len(line.strip(strip))
+    for left, right in _parts(text, start, end, label):
+        value = text[left:right]
+        left += len(value) - len(value.lstrip(strip))
+        right = left + len(value.strip(strip))
         if right > left:
             yield left, right
+
+
+def _parts(text: str, start: int, end: int, label: str) -> list[tuple[int, int]]:
+    """Cut at line ends, which a long key runs over, and at what stands in no value of the label."""
+    lines = text[start:end].splitlines(keepends=True)
+    if label == "KEY" and all(map(_is_key_line, lines[:-1])):
+        return [(start, end)]
+    separator = _SEPARATOR.get(label)
+    parts: list[tuple[int, int]] = []
+    for line in lines:
+        cuts = [cut.span() for cut in separator.finditer(line)] if separator else []
+        bounds = [0, *itertools.chain.from_iterable(cuts), len(line)]
+        pairs = zip(bounds[::2], bounds[1::2], strict=True)
+        found = [(start + left, start + right) for left, right in pairs]
+        if label == "USERNAME":  # "jane}\\n": the rest is code
+            found = [max(found, key=lambda part: part[1] - part[0])]
+        elif label == "NAME":  # "Jane Roe, Acme": the rest is no person
+            found = [part for part in found if _TWO_WORDS.search(text, *part)] or found
+        parts += found
         start += len(line)
+    return parts
+
+
+def _is_key_line(line: str) -> bool:
+    """Whether a line is a long piece of a key, in quotes and with line ends written out perhaps."""
+    piece = _KEY_LINE.search(line)
+    return piece is not None and all(
+        _BESIDE_KEY_LINE.fullmatch(beside)
+        for beside in (line[: piece.start()], line[piece.end() :])
+    )
 
 
 def load_tagger(directory: Path, predict: Predict) -> Tagger:

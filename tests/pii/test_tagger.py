@@ -189,7 +189,7 @@ def test_pieces_of_one_character_belong_to_one_word():
         ("Ana\nBel", "NAME", ["Ana", "Bel"]),
         ("Ana/Bel", "NAME", ["Ana", "Bel"]),
         ("ana bel", "USERNAME", ["ana", "bel"]),
-        ("ana-bel", "USERNAME", ["ana", "bel"]),
+        ("ana-bel", "USERNAME", ["ana-bel"]),
         ("ana bel", "PASSWORD", ["ana bel"]),
     ],
 )
@@ -238,12 +238,49 @@ def test_what_surrounds_a_value_is_trimmed_as_its_label_allows(label, text, valu
     assert found(text, spans_at(text, rows(*tags))) == [(value, label)]
 
 
-def test_only_keys_run_over_line_ends():
-    text = "ab\ncd\r\nef"
-    tags = ["B-{}", *["I-{}"] * 5]
-    for label, values in (("KEY", [text]), ("PASSWORD", ["ab", "cd", "ef"])):
-        spans = spans_at(text, rows(*(tag.format(label) for tag in tags)))
+def test_only_keys_of_long_lines_run_over_line_ends():
+    line = "qPw3ZtLmKx7Vb2NcRd9Yf5Hj8Sg4Te"
+    for label, text, values in (
+        ("KEY", f"{line}\n{line}\r\nef", [f"{line}\n{line}\r\nef"]),
+        ("KEY", f'{line}\\n"\n "{line}', [f'{line}\\n"\n "{line}']),
+        ("KEY", "ab\ncd", ["ab", "cd"]),
+        ("KEY", f"{line} = x\n{line}", [f"{line} = x", line]),
+        ("PASSWORD", f"{line}\n{line}", [line, line]),
+    ):
+        tags = [f"B-{label}", *[f"I-{label}"] * (len(text) - 1)]
+        spans = spans_at(text, rows(*tags), [(at, at + 1) for at in range(len(text))])
         assert found(text, spans) == [(value, label) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "values"),
+    [
+        ("NAME", "Ana Bel, Eva Kiss", ["Ana Bel", "Eva Kiss"]),
+        ("NAME", "Ana Bel and Eva Kiss", ["Ana Bel", "Eva Kiss"]),
+        ("NAME", "Ana Belka. Thanks", ["Ana Belka"]),
+        ("NAME", "Ana Bel, Acme", ["Ana Bel"]),
+        ("NAME", "Bel, Ana", ["Bel", "Ana"]),
+        ("NAME", "A. B. Bel", ["A. B. Bel"]),
+        ("USERNAME", "anabel}\\n", ["anabel"]),
+        ("USERNAME", "-anabel+", ["anabel"]),
+        ("USERNAME", "ana.b@bel-2", ["ana.b@bel-2"]),
+    ],
+)
+def test_what_stands_in_no_value_parts_it(label, text, values):
+    tags = [f"B-{label}", *[f"I-{label}"] * (len(text) - 1)]
+    spans = spans_at(text, rows(*tags), [(at, at + 1) for at in range(len(text))])
+    assert found(text, spans) == [(value, label) for value in values]
+
+
+def test_a_user_name_widens_over_hyphens_but_not_to_a_title():
+    for text, value in (
+        ("by @kaari-ainen in", "kaari-ainen"),
+        ("using-a-passwd-file-as-the-kaari-database", "kaari"),
+        ("x--kaari--y", "kaari"),
+    ):
+        at = text.index("kaari")
+        (span,) = spans_at(text, rows("B-USERNAME"), [(at, at + 5)])
+        assert found(text, [span]) == [(value, "USERNAME")]
 
 
 PIECES = st.lists(st.text("abŻ王9_ \n-.'\"@", min_size=1, max_size=4), min_size=1, max_size=40)
