@@ -5,6 +5,7 @@ of bigcode-dataset's `evaluate_pii_ds`), one to one. Gold spans that are not `re
 wanted nor punished: a prediction at least half of which lies in one is left out of the count.
 """
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -92,6 +93,10 @@ def total(per_document: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:
     return sums
 
 
+_SMOOTHING = (1, 2, 3, 2, 1)
+"""Weights of a threshold's score and its neighbours'."""
+
+
 def best_thresholds(
     tables: Mapping[float, Mapping[str, Counts]], *, beta: float
 ) -> dict[str, float]:
@@ -102,12 +107,15 @@ def best_thresholds(
         beta: The F-score to maximise; above 1 it prefers recall.
     """
     chosen = {}
+    grid = sorted(tables)
     for label in LABELS:
-        scores = {threshold: tables[threshold][label].f_score(beta) for threshold in sorted(tables)}
-        best = max(scores.values())
-        plateau = [threshold for threshold, score in scores.items() if score >= best - 0.005]
-        # The middle of the plateau around the best score is what generalises. A plateau that
-        # reaches the end says that the tagger adds nothing to the patterns: then it may add little.
-        strictest = max(scores)
-        chosen[label] = strictest if strictest in plateau else plateau[len(plateau) // 2]
+        scores = [tables[threshold][label].f_score(beta) for threshold in grid]
+        # A peak of one threshold is luck; the middle of a hill generalises. Of even ground the
+        # strictest: where the tagger adds nothing to the patterns it may add little.
+        reach = len(_SMOOTHING) // 2
+        padded = [scores[0]] * reach + scores + [scores[-1]] * reach
+        smooth = [
+            round(sum(map(operator.mul, _SMOOTHING, padded[at:])), 6) for at in range(len(scores))
+        ]
+        chosen[label] = grid[max(range(len(grid)), key=lambda at: (smooth[at], at))]
     return chosen
