@@ -414,12 +414,31 @@ def _url_part(text: str, span: Span) -> bool:
     return bool(_HOST_BEFORE.search(before) and _HOST_AFTER.match(after))
 
 
+_CODE_BEFORE = re.compile(r"(?:[\w)\]]\.|->|::|</|\$)\Z")
+_CODE_AFTER = re.compile(r"\(|->|::|\[[\w\"']|\.[A-Za-z_]\w{0,60}\(")
+_TAG_AFTER = re.compile(r"[\s:]\w")
+
+
 def _code_user(text: str, span: Span) -> bool:
-    """An identifier of code: called, scoped, or a member of something."""
-    before, after = text[max(0, span.start - 2) : span.start], text[span.end : span.end + 2]
+    """An identifier of code: called, indexed, a member or a variable; a markup tag; a number."""
+    before, after = text[max(0, span.start - 2) : span.start], text[span.end : span.end + 64]
+    value = text[span.start : span.end]
     return (
-        after.startswith(("(", "->", "::")) and text[span.start : span.end].isidentifier()
-    ) or before in ("->", "::", "</")
+        value.isdigit()
+        or _CODE_BEFORE.search(before) is not None
+        or (value.isidentifier() and _CODE_AFTER.match(after) is not None)
+        or (before.endswith("<") and _TAG_AFTER.match(after) is not None)
+    )
+
+
+_NOTE_BEFORE = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)[:\s-]{1,3}\Z")
+_PROSE_AFTER = re.compile(r"[,]?\s[a-z]")
+
+
+def _note(text: str, span: Span) -> bool:
+    """The first word of a note: TODO: check ...; TODO(jane) and TODO: @jane name somebody."""
+    before, after = text[max(0, span.start - 12) : span.start], text[span.end : span.end + 3]
+    return bool(_NOTE_BEFORE.search(before) and _PROSE_AFTER.match(after))
 
 
 def _system_user(text: str, span: Span) -> bool:
@@ -767,8 +786,12 @@ FILTERS: tuple[Filter, ...] = (
         _url_part,
     ),
     _filter(
-        "code-user", "Function, member or tag in code: user(), job->name", "USERNAME", _code_user
+        "code-user",
+        "Identifier of code: user(), job->name, self.port; a tag; a number",
+        "USERNAME",
+        _code_user,
     ),
+    _filter("note", "First word of a note: TODO: check this", "USERNAME", _note),
     _filter(
         "placeholder-password",
         "password, changeme, secret, test and their variants",
