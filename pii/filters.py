@@ -397,6 +397,7 @@ _CODE_SITE = (
 )
 _OWNER_BEFORE = re.compile(rf"{_CODE_SITE}\Z")
 _REPOSITORY_BEFORE = re.compile(rf"{_CODE_SITE}[\w.-]{{1,40}}/[\w.-]{{0,60}}\Z")
+_HOME_BEFORE = re.compile(r"/(?:home|Users)/[\w.-]{1,40}/[\w./-]{0,60}\Z")
 _HOST_BEFORE = re.compile(r"://[\w.-]{0,60}\Z")
 _HOST_AFTER = re.compile(
     r"[\w-]{0,60}\.(?!(?:git(?:hub|lab)|blogspot|wordpress)\.)[\w.-]{1,60}(?!\w|@|:[^@/\s]{0,80}@)"
@@ -404,9 +405,9 @@ _HOST_AFTER = re.compile(
 
 
 def _url_part(text: str, span: Span) -> bool:
-    """Scheme, repository or host of a URL; the owner where the repository has the same name."""
+    """Scheme, host, repository, or its owner of the same name in a URL; a path in a home."""
     before, after = text[max(0, span.start - 120) : span.start], text[span.end : span.end + 120]
-    if after.startswith("://") or _REPOSITORY_BEFORE.search(before):
+    if after.startswith("://") or _REPOSITORY_BEFORE.search(before) or _HOME_BEFORE.search(before):
         return True
     if _OWNER_BEFORE.search(before):
         owner = text[span.start : span.end].lower()
@@ -414,17 +415,22 @@ def _url_part(text: str, span: Span) -> bool:
     return bool(_HOST_BEFORE.search(before) and _HOST_AFTER.match(after))
 
 
-_CODE_BEFORE = re.compile(r"(?:[\w)\]]\.|->|::|</|\$)\Z")
-_CODE_AFTER = re.compile(r"\(|->|::|\[[\w\"']|\.[A-Za-z_]\w{0,60}\(")
+_CODE_BEFORE = re.compile(
+    r"(?:[\w)\]]\.|->|::|</|\$|</?[\w-]{1,20}:|(?:\A|[\s\"'`\[])--?)\Z"
+)
+_CODE_AFTER = re.compile(
+    r"\(|->|::|\[[\w\"']|\.[A-Za-z_]\w{0,60}\(|\s?=\s?[A-Za-z_][\w.]{0,60}\("
+)
 _TAG_AFTER = re.compile(r"[\s:]\w")
 
 
 def _code_user(text: str, span: Span) -> bool:
-    """An identifier of code: called, indexed, a member or a variable; a markup tag; a number."""
-    before, after = text[max(0, span.start - 2) : span.start], text[span.end : span.end + 64]
+    """An identifier of code: called, indexed, a member or a variable; a tag, option or number."""
+    before, after = text[max(0, span.start - 24) : span.start], text[span.end : span.end + 64]
     value = text[span.start : span.end]
     return (
         value.isdigit()
+        or (before.endswith("@") and after.startswith("@"))
         or _CODE_BEFORE.search(before) is not None
         or (value.isidentifier() and _CODE_AFTER.match(after) is not None)
         or (before.endswith("<") and _TAG_AFTER.match(after) is not None)
@@ -660,16 +666,21 @@ _EXPRESSION = re.compile(
     r"[A-Za-z_$][\w$]{0,39}[(\[].*|"
     r"(?:os\.environ|process\.env|getenv|ENV\[|System\.get).*|"
     r"(?:None|null|nil|undefined|true|false|True|False|NULL|self|this|function|return|await|new|"
-    r"str|string|String|int|bool|bytes|optional|required)",
+    r"str|string|String|int|bool|bytes|optional|required)|0x[0-9a-f]{1,16}",
     re.DOTALL,
 )
 _MASKED = re.compile(r"\W{0,2}\w{0,4}(?:\.{3}|\u2026|\*{3,})\w{0,4}=?")
-_NO_CONTENT = re.compile(r"[\W_]*")
+_IN_BRACKETS = re.compile(r"<[\w -]{0,40}\Z"), re.compile(r"[\w -]{0,40}>")
+_NO_CONTENT = re.compile(r"(?:&#\d{1,6};?|&[a-z]{2,8};|\\[a-z][+-]?\d{0,2}|[\W_])*")
 
 
 def _template(text: str, span: Span) -> bool:
     value = text[span.start : span.end][:300]
-    return bool(_TEMPLATE.search(value)) or bool(_WHOLE_TEMPLATE.fullmatch(value))
+    if _TEMPLATE.search(value) or _WHOLE_TEMPLATE.fullmatch(value):
+        return True
+    opens, closes = _IN_BRACKETS  # "<your password here>"
+    around = _before(text, span) + value.lstrip("=<"), value + _after(text, span)
+    return " " in value + around[1][:80] and bool(opens.search(around[0]) and closes.match(around[1]))
 
 
 def _expression(text: str, span: Span) -> bool:
@@ -781,13 +792,13 @@ FILTERS: tuple[Filter, ...] = (
     ),
     _filter(
         "url-part",
-        "Scheme, host or repository of a URL; an owner of the repository's name: acme/acme",
+        "Scheme, host or repository of a URL; an owner of its name: acme/acme; path in a home",
         "USERNAME",
         _url_part,
     ),
     _filter(
         "code-user",
-        "Identifier of code: user(), job->name, self.port; a tag; a number",
+        "Identifier of code: user(), job->name, self.port, --option; a tag; a number",
         "USERNAME",
         _code_user,
     ),

@@ -5,20 +5,23 @@ Every detector is linear in the length of the text, whatever the text: it jumps 
 that begins with a literal or a character class, and looks at a bounded stretch around it.
 """
 
-import base64
-import binascii
-import ipaddress
-import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
-from pii.providers import CONTEXT_RULES, PREFIX_RULES, TokenRule
+from pii.addresses import find_emails, find_hidden_emails, find_ipv4, find_ipv6
+from pii.boundaries import Found
+from pii.credentials import (
+    find_assigned_keys,
+    find_assigned_passwords,
+    find_basic_auth,
+    find_bearer_tokens,
+    find_jwts,
+    find_private_keys,
+    find_url_credentials,
+    token_finder,
+)
+from pii.providers import CONTEXT_RULES, PREFIX_RULES
 from pii.spans import Span, resolve_overlaps
-
-Found = tuple[int, int, str]
-"""Start, end and label of one hit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,712 +36,64 @@ class PatternRule:
     """Yields hits in order of their start; hits of one rule do not overlap."""
 
 
-_WORD_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
-
-
-_FONT_ESCAPE = re.compile(r"\\f[BIRP1-4]")
-"""How manual pages change the font: "\\fBname\\fR"."""
-
-
-def _begins_word(text: str, at: int) -> bool:
-    """Whether no word runs into position `at` from the left; a backslash escape is no word."""
-    if at == 0:
-        return True
-    before = text[at - 1]
-    if before not in _WORD_CHARS:
-        return before != "+"
-    if before in "nrt" and at > 1 and text[at - 2] == "\\":
-        return True
-    return _FONT_ESCAPE.match(text, max(0, at - 3), at) is not None
-
-
-# --- E-mail addresses ---------------------------------------------------------------------------
-
-_MAX_LOCAL, _MAX_DOMAIN = 64, 253  # RFC 5321, 4.5.3.1
-_COUNTRY_TLDS = (
-    "ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs "
-    "bt bw by bz ca cc cd cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee "
-    "eg er es et eu fi fj fk fm fo fr ga gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm "
-    "hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh ki km kn kp kr kw ky kz la lb "
-    "lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx my mz "
-    "na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs "
-    "ru rw sa sb sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl "
-    "tm tn to tr tt tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw"
-)
-_GENERIC_TLDS = (
-    "com org net edu gov mil int info biz name pro aero coop museum jobs mobi travel cat tel asia "
-    "post xxx arpa academy agency ai app art bank bar berlin best bio blog boutique build business "
-    "cafe camp capital care casa center chat church city click cloud club codes coffee community "
-    "company computer consulting cool day dev digital direct directory email energy engineer "
-    "engineering enterprises events expert exchange family farm fashion finance fit foundation fun "
-    "fund fyi gallery games global gmbh google group guide guru health help holdings host hosting "
-    "house how industries ink institute international investments land law legal life limited live "
-    "llc london love ltd management market marketing media moe money music network news ngo ninja "
-    "nyc ong online page paris partners photo photography photos pictures pizza place plus press "
-    "productions promo pub red ren report rest review reviews rip rocks run school science "
-    "security services shop show site social software solutions space store stream studio study "
-    "support systems team tech technology tips today tokyo tools top town training university "
-    "ventures video vip vision wang webcam website wien wiki win work works world wtf xyz zone "
-    # Not delegated; used in tests, documentation and private networks (RFC 2606, 6762).
-    "test example invalid localhost local localdomain internal lan tld home corp onion"
-)
-_TLDS = frozenset(f"{_COUNTRY_TLDS} {_GENERIC_TLDS}".split())
-
-# Letters with diacritics occur in local parts; other scripts stand beside them without a space.
-_LOCAL_REVERSED = re.compile(r"[A-Za-z0-9_.+%'\u00c0-\u024f-]{1,66}")
-_DOMAIN = re.compile(
-    r"[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\u00c0-\u024f-]{0,62})"
-    r"(?:\.[A-Za-z0-9\u00c0-\u024f][A-Za-z0-9\u00c0-\u024f-]{0,62}){1,8}"
-)
-_PATH_AFTER = re.compile(r"/[A-Za-z0-9_.~-]{1,64}/")
-_NOT_LOCAL = frozenset(("this", "super", "self", "return", "break", "continue"))
-
-
-def _local_start(text: str, at: int) -> int | None:
-    """Where the local part that ends before the "@" at `at` begins."""
-    run = _LOCAL_REVERSED.match(text[max(0, at - _MAX_LOCAL - 2) : at][::-1])
-    if run is None:
-        return None
-    start = at - run.end()
-    before = text[start - 1] if start else ""
-    if before == "\\":  # "\njohn@..." or "\u003cjohn@..." in a string literal
-        if text[start] == "u" and re.match(r"u[0-9a-fA-F]{4}", text[start : start + 5]):
-            start += 5
-        elif _FONT_ESCAPE.match(text, start - 1):
-            start += 2
-        elif text[start] == "x" and re.match(r"x[0-9a-fA-F]{2}", text[start : start + 3]):
-            start += 3
-        elif text[start] in "nrtbfv":
-            start += 1
-    quoted = text.find("'", start, at)
-    while quoted >= 0:  # an apostrophe belongs to a name only between two letters (o'neill)
-        if not (quoted - start == 1 and text[start] in "oOdD" and text[quoted + 1].isalpha()):
-            start = quoted + 1
-        quoted = text.find("'", quoted + 1, at)
-    escaped = text.rfind("%", start, at)
-    if escaped >= 0 and re.match("%[0-9A-Fa-f]{2}", text[escaped : escaped + 3]):
-        start = min(at, escaped + 3)
-    while start < at and text[start] in ".-+%":
-        start += 1
-    if start >= at or at - start > _MAX_LOCAL or text[at - 1] in ".%'":
-        return None
-    if text[start - 1 : start] == "@" or text[start:at] in _NOT_LOCAL:
-        return None
-    return start
-
-
-def _domain_end(text: str, start: int) -> int | None:
-    """Where the domain that begins at `start` ends, or None where none does."""
-    run = _DOMAIN.match(text, start)
-    if run is None:
-        return None
-    end = run.end()
-    labels = text[start:end].split(".")
-    while labels and labels[-1].strip("-") == "":
-        labels.pop()
-    tld = labels[-1]
-    if tld.lower().rstrip("-") not in _TLDS and not tld.lower().startswith("xn--"):
-        # "... at jane@corp.io.Then" : a sentence that goes on without a space
-        if len(labels) < 3 or not tld[0].isupper() or labels[-2].lower() not in _TLDS:
-            return None
-        labels.pop()
-    end = start + len(".".join(labels))
-    while text[end - 1] == "-":
-        end -= 1
-    after = text[end : end + 1]
-    if end - start > _MAX_DOMAIN or (after and after in "@(_"):
-        return None
-    if after == "/" and _PATH_AFTER.match(text, end):  # host/path of a module or repository
-        return None
-    if after == "\\" or after not in _WORD_CHARS:
-        return end
-    return None
-
-
-def _inside_url(text: str, start: int) -> bool:
-    """Whether `start` lies in the user part of a URL: scheme://user@host, scheme://user:pass@host."""
-    before = text[max(0, start - 100) : start]
-    scheme = before.rfind("://")
-    return scheme >= 0 and not re.search(r"[\s/\"'<>?]", before[scheme + 3 :])
-
-
-def _find_emails(text: str) -> Iterator[Found]:
-    at = text.find("@")
-    free = 0
-    while at >= 0:
-        start = _local_start(text, at)
-        if start is not None and start >= free and not _inside_url(text, start):
-            end = _domain_end(text, at + 1)
-            if end is not None:
-                yield start, end, "EMAIL"
-                free = at = end
-        at = text.find("@", at + 1)
-
-
-_AT_WORD = re.compile(r"[ \t(\[{<_\\](?:at|AT|At|ta)[ \t)\]}>_\\]")
-_HIDDEN_LOCAL_REVERSED = re.compile(
-    r"[\[({<_\\ \t]{0,4}[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}(?: (?:tod|TOD) [A-Za-z0-9_-]{1,20}){0,2}"
-)
-_HIDDEN_DOMAIN = re.compile(
-    r"[\])}>_\\ \t]{0,4}([A-Za-z0-9][A-Za-z0-9-]{0,62})"
-    r"((?:(?:[ \t]{0,2}[\[({<]?(?:dot|DOT|Dot|\.)[\])}>]?[ \t]{0,2}|\\?_dot\\?_|\.)"
-    r"[A-Za-z0-9][A-Za-z0-9-]{0,62}){1,5})"
-)
-
-
-def _find_hidden_emails(text: str) -> Iterator[Found]:
-    """Addresses such as "john at foo dot org", "john (at) foo.org", "john AT foo.org"."""
-    free = 0
-    for hit in _AT_WORD.finditer(text):
-        found = _hidden_email(text, hit.start(), hit.end())
-        if found is not None and found[0] >= free:
-            yield found
-            free = found[1]
-
-
-_SAFE_TLDS = frozenset(
-    "com org net edu gov info biz de fr uk eu ch nl se no fi dk jp ru cz pl es br ca au".split()
-)
-"""Top-level domains that are no file extension, method or English word."""
-
-
-def _hidden_email(text: str, at_start: int, at_end: int) -> Found | None:
-    """The address around an "at", or None where the words around it are prose or code."""
-    local = _HIDDEN_LOCAL_REVERSED.match(text[max(0, at_start - 70) : at_start + 1][::-1])
-    domain = _HIDDEN_DOMAIN.match(text, at_end - 1)
-    if local is None or domain is None:
-        return None
-    start, end = at_start + 1 - local.end(), domain.end()
-    if not _begins_word(text, start) or text[start - 1 : start] in ("/", "@", "."):
-        return None
-    tld = re.split(r"[^A-Za-z0-9-]", domain[2])[-1]
-    if tld.lower() not in _TLDS or text[end : end + 1] in ("(", "_", "@", "/"):
-        return None
-    marks = text[at_start] + text[at_end - 1]
-    spelled = re.search(r"dot", domain[2], re.IGNORECASE) is not None
-    enclosed = marks in ("()", "[]", "{}", "<>")
-    shouted = text[at_start + 1 : at_end - 1] == "AT" and domain[0].strip().islower()
-    underscored = marks in ("__", "\\_", "\\\\", "_\\")
-    if spelled or enclosed or ((shouted or underscored) and tld in _SAFE_TLDS):
-        return start, end, "EMAIL"
-    return None
-
-
-# --- IP addresses -------------------------------------------------------------------------------
-
-_IPV4 = re.compile(r"[0-9][0-9]{0,2}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
-_VERSION_BEFORE = re.compile(
-    r"(?:version|versions|ver|release|rev|revision|\bv|alpha|beta|[=~^!<>]=|~>|\^|build|firmware|"
-    r"oid|sections?|sect?\.|chapter|clause|paragraph|annex|figure|table|step|rfc[ -]?[0-9]{1,5},?|"
-    r"iso|draft|standard|c\+\+ ?[0-9]{1,2}|§)[\"'`\s:=(/_-]{0,4}\Z",
-    re.IGNORECASE,
-)
-_VERSION_WORD = 16
-"""Characters before a value that such a word and its separators take."""
-_UPDATE_TO = re.compile(
-    r"\b(?:updat|upgrad|bump|downgrad|patch|mov)(?:e|ed|es|ing)?\b", re.IGNORECASE
-)
-_NETWORK_NEAR = re.compile(
-    r"(?<![a-z])ip(?:s|v4|4)?(?![a-z])|addr|host|dns|server|gateway|subnet|netmask|inet|listen|"
-    r"(?<![a-z])(?:bind|ping|nat|ports?|peers?|routes?|clients?|proxy)(?![a-z])|network|resolve|"
-    r"allow|deny|remote|cidr|ranges?\b|://",
-    re.IGNORECASE,
-)
-_OBJECT_IDENTIFIER = re.compile(r"(?:1\.3\.(?:6|14|36|101|132|133)|2\.5\.(?:4|8|21|29))\.")
-"""Arcs of X.500, certificates and curves (ITU-T X.660) that have the length of an address."""
-_CONTEXT = 60
-"""Characters before a value in which a word may tell a version from an address."""
-
-
-def _find_ipv4(text: str) -> Iterator[Found]:
-    for hit in _IPV4.finditer(text):
-        start, end = hit.span()
-        if _ipv4_bounded(text, start, end) and _is_ipv4(text, start, end):
-            yield start, end, "IP_ADDRESS"
-
-
-def _ipv4_bounded(text: str, start: int, end: int) -> bool:
-    """Whether the digits stand alone: not in a word, an OID, a longer number or a version."""
-    if not _begins_word(text, start):
-        return False
-    before, after = text[max(0, start - 2) : start], text[end : end + 2]
-    if before[-1:] in (".", "$") or after[:1] in _WORD_CHARS or after[:1] == "+":
-        return False
-    if after[:1] == "." and after[1:].isalnum():
-        return False
-    if before[-1:] == "-" and before[:1].isalpha():  # package-1.2.3.4
-        return False
-    if after[:1] == "-" and after[1:].isalnum():  # 1.2.3.4-1, but 10.0.0.1-10.0.0.9 is a range
-        return re.match(r"-[0-9]{1,3}\.[0-9]", text[end : end + 5]) is not None
-    return True
-
-
-def _is_ipv4(text: str, start: int, end: int) -> bool:
-    octets = text[start:end].split(".")
-    if any(int(octet) > 255 or (octet[0] == "0" and len(octet) > 1) for octet in octets):
-        return False
-    context = text[max(0, start - _CONTEXT) : start]
-    context = context[context.rfind("\n") + 1 :]
-    if _VERSION_BEFORE.search(context[-_VERSION_WORD:]) or _OBJECT_IDENTIFIER.match(text, start):
-        return False
-    if context.endswith(" to ") and _UPDATE_TO.search(context):
-        return False
-    if _between_decimals(text, start, end):
-        return False
-    if octets[0] == "0" and octets != ["0", "0", "0", "0"]:
-        return False
-    if end - start <= 8 and octets[0] not in ("0", "10", "127") and max(map(int, octets)) < 100:
-        # As short as a version or section number: only beside a word of networking.
-        return bool(_NETWORK_NEAR.search(context) or re.match(r"[/:][0-9]", text[end : end + 2]))
-    return True
-
-
-_NUMBER_BEFORE = re.compile(r"[0-9.]{1,20}\Z")
-_NUMBER_AFTER = re.compile(r"[ ,]?-?([0-9.]{1,20})|-([0-9.]{1,20})")
-
-
-def _between_decimals(text: str, start: int, end: int) -> bool:
-    """Whether the neighbours are decimal numbers, as in a path: "2.12 3.51.98.32 2.03"."""
-    if text[start - 1 : start] not in (" ", ",", "-"):
-        return False
-    before = _NUMBER_BEFORE.search(text[max(0, start - 21) : start - 1])
-    after = _NUMBER_AFTER.match(text, end)
-    if before is None or after is None:
-        return False
-    numbers = (before[0], after[1] or after[2])
-    return all("." in number and number.count(".") != 3 for number in numbers)
-
-
-_TWO_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
-_IPV6_RIGHT = re.compile(r"[0-9A-Fa-f:]{0,45}(?:\.[0-9]{1,3}){0,3}")
-_HEX_AND_COLON = "0123456789abcdefABCDEF:"
-
-
-def _find_ipv6(text: str) -> Iterator[Found]:
-    free = 0
-    hit = _TWO_COLONS.search(text)
-    while hit is not None:
-        left = text[max(free, hit.start() - 40) : hit.start()]
-        start = hit.start() - (len(left) - len(left.rstrip(_HEX_AND_COLON)))
-        run = _IPV6_RIGHT.match(text, hit.start())
-        end = hit.end() if run is None else run.end()
-        found = _ipv6_within(text, start, end)
-        if found is not None:
-            yield found
-        free = max(end, hit.end() - 1)
-        hit = _TWO_COLONS.search(text, free)
-
-
-def _ipv6_within(text: str, start: int, end: int) -> Found | None:
-    if end - start > 45:
-        return None
-    if text[start] == ":" and text[start + 1 : start + 2] != ":":
-        start += 1
-    if text[end - 1] == ":" and text[end - 2 : end - 1] != ":":
-        end -= 1
-    value = text[start:end]
-    if value.count(":") < 2 or not _ipv6_plausible(text, start, end):
-        return None
-    try:
-        ipaddress.IPv6Address(value)
-    except ValueError:
-        return None
-    return start, end, "IP_ADDRESS"
-
-
-def _ipv6_plausible(text: str, start: int, end: int) -> bool:
-    """Whether these hexadecimal groups are an address and no C++ scope, slice, MAC or time."""
-    value = text[start:end]
-    before, after = text[max(0, start - 1) : start], text[end : end + 1]
-    if not _begins_word(text, start) or before in (":", ".", "$", "-"):
-        return False
-    if after in _WORD_CHARS and after:
-        return False
-    if after in ("(", ":") or (after == "." and text[end + 1 : end + 2].isalnum()):
-        return False
-    groups = value.split(":")
-    filled = [group for group in groups if group]
-    if len(filled) == 8 and all(len(group) == 2 for group in filled):  # EUI-64, fingerprints
-        return False
-    quoted = before in ('"', "'", "`") and after in ('"', "'", "`", "/", "%")
-    bracketed = (
-        before == "[" and after == "]" and text[max(0, start - 3) : start - 1] in ("//", "@")
-    )
-    prefixed = after == "/" and text[end + 1 : end + 2].isdigit()
-    if not any(char.isdigit() for char in value):
-        if not filled:
-            return value == "::" and (prefixed or (quoted and _network_before(text, start)))
-        return (len(filled) >= 3 or filled[0].lower().startswith(("fe", "fd", "fc", "ff"))) and (
-            len(filled[0]) == 4
-        )
-    if len(filled) >= 3 or (len(filled) == 2 and len(filled[0]) == 4):
-        return True
-    if re.fullmatch(r"(?:[23][0-9a-f]{3}|f[cdef][0-9a-f]{2})::", value, re.IGNORECASE):
-        return True
-    if _network_before(text, start):
-        return before != "[" or after != "]"
-    return quoted or bracketed or prefixed
-
-
-def _network_before(text: str, start: int) -> bool:
-    context = text[max(0, start - _CONTEXT) : start]
-    context = context[context.rfind("\n") + 1 :]
-    return bool(re.search(r"ipv?6|inet6|loopback|host|addr|listen|bind", context, re.IGNORECASE))
-
-
-# --- Private keys in PEM armour -----------------------------------------------------------------
-
-_PEM_BEGIN = "-----BEGIN "
-_PEM_HEADER = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
-_PEM_JOIN = re.compile(r"(?:\\[nrt]|\\(?=\s)|[\s\"'`+,;.|*#/>()<&$-]|//){1,200}")
-_PEM_FIELD = re.compile(r"(?:Proc-Type|DEK-Info|Version|Comment|Charset|Hash): ?[^\n\\\"]{0,200}")
-_PEM_CHUNK = re.compile(r"=?[A-Za-z0-9+/]{1,4096}={0,2}")
-_MIN_PEM_BODY = 24
-"""Base64 characters from which on a body is a key and not a word of prose or a placeholder."""
-
-
-def _find_private_keys(text: str) -> Iterator[Found]:
-    begin = text.find(_PEM_BEGIN)
-    while begin >= 0:
-        header = _PEM_HEADER.match(text, begin)
-        resume = begin + len(_PEM_BEGIN)
-        if header is not None:
-            start, end, size = _pem_body(text, header.end())
-            resume = max(resume, end)
-            if size >= _MIN_PEM_BODY:
-                yield start, end, "KEY"
-        begin = text.find(_PEM_BEGIN, resume)
-
-
-def _pem_body(text: str, position: int) -> tuple[int, int, int]:
-    """Start, end and number of base64 characters of the body that begins at `position`."""
-    start = end = position
-    size = 0
-    while True:
-        gap = _PEM_JOIN.match(text, position)
-        if text.startswith("-----", position):
-            break
-        if gap is not None:
-            dashes = text.find("-----", position, gap.end())
-            position = dashes if dashes >= 0 else gap.end()
-            if dashes >= 0:
-                break
-        field = _PEM_FIELD.match(text, position) if size == 0 else None
-        if field is not None:
-            position = field.end()
-            continue
-        chunk = _PEM_CHUNK.match(text, position)
-        if chunk is None or not _is_pem_line(text, chunk, first=size == 0):
-            break
-        if size == 0:
-            start = chunk.start()
-        size += len(chunk[0])
-        position = end = chunk.end()
-    return start, end, size
-
-
-def _is_pem_line(text: str, chunk: re.Match[str], *, first: bool) -> bool:
-    """Whether this run of base64 is a line of a body; only the last line may be short."""
-    if len(chunk[0]) >= _MIN_PEM_BODY:
-        return not first or any(not char.isalpha() for char in chunk[0])
-    if first:
-        return chunk[0].startswith("MI") and len(chunk[0]) >= 16  # DER; a broken first line
-    after = _PEM_JOIN.match(text, chunk.end())
-    rest = chunk.end() if after is None else after.end()
-    return (
-        rest >= len(text)
-        or chunk[0].endswith("=")
-        or text.startswith("=", rest)  # the check sum of OpenPGP armour
-        or "--" in text[chunk.end() : rest + 2]
-    )
-
-
-# --- JSON web tokens ----------------------------------------------------------------------------
-
-_JWT = re.compile(
-    r"eyJ[A-Za-z0-9_-]{8,8192}+\.[A-Za-z0-9_-]{2,16384}+\.[A-Za-z0-9_-]{8,8192}+(?:\.[A-Za-z0-9_-]{1,16384}+){0,2}"
-)
-
-
-def _find_jwts(text: str) -> Iterator[Found]:
-    at = text.find("eyJ")
-    while at >= 0:
-        resume = at + 3
-        before = text[at - 1 : at]
-        if before != "-" and _begins_word(text, at):
-            token = _JWT.match(text, at)
-            if token is not None and _is_jose_header(token[0].partition(".")[0]):
-                yield at, token.end(), "KEY"
-                resume = token.end()
-        at = text.find("eyJ", resume)
-
-
-def _is_jose_header(part: str) -> bool:
-    """Whether a base64url part decodes to a JSON object that names an algorithm."""
-    try:
-        header = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (ValueError, RecursionError):  # binascii.Error and UnicodeDecodeError are ValueErrors
-        return False
-    return isinstance(header, dict) and "alg" in header
-
-
-# --- Credentials in URLs and in Authorization headers -------------------------------------------
-
-_USERINFO = re.compile(
-    r"://(?P<user>[^\s/:@\"'`<>?#\\,;|]{0,128}):(?P<password>[^\s/@\"'`<>?#\\]{1,256})@"
-    r"(?=[A-Za-z0-9\[%${<_-])"
-)
-
-
-def _find_url_credentials(text: str) -> Iterator[Found]:
-    at = text.find("://")
-    while at >= 0:
-        resume = at + 3
-        pair = _USERINFO.match(text, at)
-        if pair is not None and at and text[at - 1].isalnum():
-            if pair["user"]:
-                yield pair.start("user"), pair.end("user"), "USERNAME"
-            yield pair.start("password"), pair.end("password"), "PASSWORD"
-            resume = pair.end()
-        at = text.find("://", resume)
-
-
-_BASIC = re.compile(r"[Bb]asic[ +](?P<value>[A-Za-z0-9+/]{8,400}={0,2})(?![A-Za-z0-9+/=_-])")
-_BEARER = re.compile(
-    r"[Bb]earer[ +](?P<value>[A-Za-z0-9_~+/.-]{16,4096}={0,2})(?![A-Za-z0-9+/=_-])"
-)
-_AUTH_PARAMETER = re.compile(r"(?P<value>[A-Za-z0-9_~+/.-]{16,4096}={0,2})")
-
-
-def _find_basic_auth(text: str) -> Iterator[Found]:
-    for keyword in ("Basic", "basic"):
-        at = text.find(keyword)
-        while at >= 0:
-            resume = at + 5
-            hit = _BASIC.match(text, at)
-            if hit is not None and _begins_word(text, at) and _is_user_password(hit["value"]):
-                yield hit.start("value"), hit.end("value"), "KEY"
-                resume = hit.end()
-            at = text.find(keyword, resume)
-
-
-def _is_user_password(value: str) -> bool:
-    try:
-        decoded = base64.b64decode(value, validate=True).decode("utf-8")
-    except (binascii.Error, ValueError):
-        return False
-    return ":" in decoded and decoded.isprintable()
-
-
-def _find_bearer_tokens(text: str) -> Iterator[Found]:
-    for keyword in ("Bearer", "bearer"):
-        at = text.find(keyword)
-        while at >= 0:
-            resume = at + 6
-            hit = _BEARER.match(text, at)
-            if hit is not None and _begins_word(text, at) and _looks_random(hit["value"]):
-                yield hit.start("value"), hit.end("value"), "KEY"
-                resume = hit.end()
-            at = text.find(keyword, resume)
-
-
-def _looks_random(value: str) -> bool:
-    """Whether letters and digits are mixed as in a token, not as in a word or an expression."""
-    changes = sum(a.isdigit() != b.isdigit() for a, b in pairwise(value))
-    return changes >= 4 and len(set(value)) >= 8
-
-
-# --- Secrets by the name they are assigned to ---------------------------------------------------
-
-_NAME_END = r"s?(?:[_-]?(?:base64|base|b64|hex|value|str|string|[0-9]))?"
-_ASSIGNED_KEY = re.compile(
-    _NAME_END
-    + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=,(])|\\?[\"']\)?\s|[ \t](?=[ \t]{0,3}\"))"
-    r"\s{0,4}(?P<quote>\\?[\"'`]|)(?P<value>[A-Za-z0-9+/=_.~-]{10,512}+)(?P<after>.?)",
-    re.DOTALL | re.IGNORECASE,
-)
-_ASSIGNED_PASSWORD = re.compile(
-    _NAME_END + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=])\s{0,4}|\()"
-    r"(?P<quote>\\?[\"'`])(?P<value>[^\s\"'`<>\\]{4,64}+)(?P<after>.?)",
-    re.DOTALL | re.IGNORECASE,
-)
-_KEY_QUALIFIER = re.compile(
-    r"(?:api|access|secret|private|consumer|auth|encryption|signing|master|shared|session|license)"
-    r"[_-]?\Z",
-    re.IGNORECASE,
-)
-_NO_SECRET_TOKEN = re.compile(
-    r"(?:page|next|continuation|pagination|cursor|public_?key|resume|sync)[_-]?\Z", re.IGNORECASE
-)
-_CAMEL_WORD = re.compile(r"(?:\A|[A-Z])[a-z]{3,40}")
-_KEY_NAMES = ("token", "Token", "TOKEN", "secret", "Secret", "SECRET", "key", "Key", "KEY")
-_PASSWORD_NAMES = (
-    "password", "Password", "PASSWORD", "passwd", "Passwd", "PASSWD", "passphrase", "PASSPHRASE",
-    "pwd", "PWD",
-)  # fmt: skip
-
-
-def _find_assigned(
-    text: str, names: tuple[str, ...], value_at: Callable[[str, int, str], tuple[int, int] | None]
-) -> list[tuple[int, int]]:
-    """Values given to a name that ends in one of `names`, in order and apart."""
-    found: set[tuple[int, int]] = set()
-    for name in names:
-        at = text.find(name)
-        while at >= 0:
-            hit = value_at(text, at + len(name), name)
-            if hit is not None:
-                found.add(hit)
-            at = text.find(name, at + len(name))
-    apart: list[tuple[int, int]] = []
-    for hit in sorted(found):
-        if not apart or hit[0] >= apart[-1][1]:
-            apart.append(hit)
-    return apart
-
-
-def _find_assigned_keys(text: str) -> Iterator[Found]:
-    for start, end in _find_assigned(text, _KEY_NAMES, _assigned_key):
-        yield start, end, "KEY"
-
-
-def _find_assigned_passwords(text: str) -> Iterator[Found]:
-    for start, end in _find_assigned(text, _PASSWORD_NAMES, _assigned_password):
-        yield start, end, "PASSWORD"
-
-
-def _assigned_key(text: str, at: int, name: str) -> tuple[int, int] | None:
-    if name.lower() == "key" and not _KEY_QUALIFIER.search(text[max(0, at - 14) : at - 3]):
-        return None
-    hit = _ASSIGNED_KEY.match(text, at)
-    if hit is None or not _literal_ends(hit):
-        return None
-    if name.lower() == "token" and _NO_SECRET_TOKEN.search(text[max(0, at - 24) : at - 5]):
-        return None
-    if _UUID.fullmatch(hit["value"]):
-        # A key can be a UUID; a "token" that is one is mostly the identifier of a request.
-        return None if name.lower() == "token" else hit.span("value")
-    return hit.span("value") if _is_random(hit["value"]) else None
-
-
-def _assigned_password(text: str, at: int, name: str) -> tuple[int, int] | None:
-    hit = _ASSIGNED_PASSWORD.match(text, at)
-    if hit is None or not _literal_ends(hit):
-        return None
-    value = hit["value"]
-    if not any(char.isdigit() for char in value) or not any(char.isalpha() for char in value):
-        return None  # words are left to the encoder: many are field names or messages
-    if value.count("/") + value.count(":") > 1:
-        return None  # a path, a URN, a limit such as 5/m/user
-    return hit.span("value")
-
-
-def _literal_ends(hit: re.Match[str]) -> bool:
-    """Whether the value ends where a literal ends, and no expression goes on."""
-    quote, after = hit["quote"][-1:], hit["after"]
-    if quote:
-        return after in (quote, "\\", "&")
-    return not after or after.isspace() or after in "&\"',;"
-
-
-def _is_random(value: str) -> bool:
-    """Whether upper case, lower case and digits alternate as they do in no identifier."""
-    if "." in value or len(set(value)) < 8:
-        return False
-    if 2 * sum(map(len, _CAMEL_WORD.findall(value))) > len(value):
-        return False
-    kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in value if c.isalnum()]
-    changes = sum(a != b for a, b in pairwise(kinds))
-    return "d" in kinds and changes >= max(4, len(kinds) / 6)
-
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-
-# --- Tokens of known providers ------------------------------------------------------------------
-
-
-def _token_finder(rule: TokenRule) -> Callable[[str], Iterator[Found]]:
-    regex = re.compile(rf"(?:{rule.regex})(?![A-Za-z0-9_])")
-    group = "value" if "value" in regex.groupindex else 0
-
-    def find(text: str) -> Iterator[Found]:
-        for keyword in rule.keywords:
-            at = text.find(keyword)
-            while at >= 0:
-                resume = at + 1
-                start = at
-                if rule.lead:
-                    before = text[max(0, at - rule.max_lead) : at]
-                    start = at - (len(before) - len(before.rstrip(rule.lead)))
-                if rule.glued or _begins_word(text, start):
-                    hit = regex.match(text, start)
-                    if hit is not None:
-                        yield hit.start(group), hit.end(group), rule.label
-                        resume = max(resume, hit.end())
-                at = text.find(keyword, resume)
-
-    return find
-
-
 RULES: tuple[PatternRule, ...] = (
     PatternRule(
         name="email",
         label="EMAIL",
         description="E-mail address: local part, @, domain under a known top-level domain",
-        find=_find_emails,
+        find=find_emails,
     ),
     PatternRule(
         name="email-hidden",
         label="EMAIL",
         description='E-mail address written out: "john at foo dot org", "john (at) foo.org"',
-        find=_find_hidden_emails,
+        find=find_hidden_emails,
     ),
     PatternRule(
         name="ipv4",
         label="IP_ADDRESS",
         description="IPv4 address, without port and prefix length; no version, OID or section",
-        find=_find_ipv4,
+        find=find_ipv4,
     ),
     PatternRule(
         name="ipv6",
         label="IP_ADDRESS",
         description="IPv6 address, also with an embedded IPv4 address; no scope, slice or MAC",
-        find=_find_ipv6,
+        find=find_ipv6,
     ),
     PatternRule(
         name="private-key",
         label="KEY",
         description="Base64 body of a private key in PEM or OpenPGP armour",
-        find=_find_private_keys,
+        find=find_private_keys,
     ),
     PatternRule(
         name="jwt",
         label="KEY",
         description="JSON web token whose first part decodes to a header with an algorithm",
-        find=_find_jwts,
+        find=find_jwts,
     ),
     PatternRule(
         name="url-credentials",
         label="PASSWORD",
         description="User name and password in a URL: scheme://user:password@host",
-        find=_find_url_credentials,
+        find=find_url_credentials,
     ),
     PatternRule(
         name="basic-auth",
         label="KEY",
         description="Basic authorization value that decodes to user:password",
-        find=_find_basic_auth,
+        find=find_basic_auth,
     ),
     PatternRule(
         name="bearer-token",
         label="KEY",
         description="Bearer authorization value that looks random",
-        find=_find_bearer_tokens,
+        find=find_bearer_tokens,
     ),
     *(
         PatternRule(
-            name=rule.name, label=rule.label, description=rule.description, find=_token_finder(rule)
+            name=rule.name, label=rule.label, description=rule.description, find=token_finder(rule)
         )
         for rule in (*PREFIX_RULES, *CONTEXT_RULES)
     ),
@@ -746,13 +101,13 @@ RULES: tuple[PatternRule, ...] = (
         name="assigned-key",
         label="KEY",
         description="Random-looking literal assigned to a token, secret, API key or the like",
-        find=_find_assigned_keys,
+        find=find_assigned_keys,
     ),
     PatternRule(
         name="assigned-password",
         label="PASSWORD",
         description="Quoted literal of letters and digits assigned to a password or pass phrase",
-        find=_find_assigned_passwords,
+        find=find_assigned_passwords,
     ),
 )
 """All detectors; names are unique. Of two that find the same span the first names it."""

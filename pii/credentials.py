@@ -1,0 +1,313 @@
+"""Finders of keys, tokens and passwords, for `pii.patterns`."""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+from pii.boundaries import Found, begins_word
+from pii.providers import TokenRule
+
+# --- Private keys in PEM armour -----------------------------------------------------------------
+
+_PEM_BEGIN = "-----BEGIN "
+_PEM_HEADER = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_JOIN = re.compile(r"(?:\\[nrt]|\\(?=\s)|[\s\"'`+,;.|*#/>()<&$-]|//){1,200}")
+_PEM_FIELD = re.compile(r"(?:Proc-Type|DEK-Info|Version|Comment|Charset|Hash): ?[^\n\\\"]{0,200}")
+_PEM_CHUNK = re.compile(r"=?[A-Za-z0-9+/]{1,4096}={0,2}")
+_MIN_PEM_BODY = 24
+"""Base64 characters from which on a body is a key and not a word of prose or a placeholder."""
+
+
+def find_private_keys(text: str) -> Iterator[Found]:
+    """Base64 bodies of private keys in PEM or OpenPGP armour."""
+    begin = text.find(_PEM_BEGIN)
+    while begin >= 0:
+        header = _PEM_HEADER.match(text, begin)
+        resume = begin + len(_PEM_BEGIN)
+        if header is not None:
+            start, end, size = _pem_body(text, header.end())
+            resume = max(resume, end)
+            if size >= _MIN_PEM_BODY:
+                yield start, end, "KEY"
+        begin = text.find(_PEM_BEGIN, resume)
+
+
+def _pem_body(text: str, position: int) -> tuple[int, int, int]:
+    """Start, end and number of base64 characters of the body that begins at `position`."""
+    start = end = position
+    size = 0
+    while True:
+        gap = _PEM_JOIN.match(text, position)
+        if text.startswith("-----", position):
+            break
+        if gap is not None:
+            dashes = text.find("-----", position, gap.end())
+            position = dashes if dashes >= 0 else gap.end()
+            if dashes >= 0:
+                break
+        field = _PEM_FIELD.match(text, position) if size == 0 else None
+        if field is not None:
+            position = field.end()
+            continue
+        chunk = _PEM_CHUNK.match(text, position)
+        if chunk is None or not _is_pem_line(text, chunk, first=size == 0):
+            break
+        if size == 0:
+            start = chunk.start()
+        size += len(chunk[0])
+        position = end = chunk.end()
+    return start, end, size
+
+
+def _is_pem_line(text: str, chunk: re.Match[str], *, first: bool) -> bool:
+    """Whether this run of base64 is a line of a body; only the last line may be short."""
+    if len(chunk[0]) >= _MIN_PEM_BODY:
+        return not first or any(not char.isalpha() for char in chunk[0])
+    if first:
+        return chunk[0].startswith("MI") and len(chunk[0]) >= 16  # DER; a broken first line
+    after = _PEM_JOIN.match(text, chunk.end())
+    rest = chunk.end() if after is None else after.end()
+    return (
+        rest >= len(text)
+        or chunk[0].endswith("=")
+        or text.startswith("=", rest)  # the check sum of OpenPGP armour
+        or "--" in text[chunk.end() : rest + 2]
+    )
+
+
+# --- JSON web tokens ----------------------------------------------------------------------------
+
+_JWT = re.compile(
+    r"eyJ[A-Za-z0-9_-]{8,8192}+\.[A-Za-z0-9_-]{2,16384}+\.[A-Za-z0-9_-]{8,8192}+(?:\.[A-Za-z0-9_-]{1,16384}+){0,2}"
+)
+
+
+def find_jwts(text: str) -> Iterator[Found]:
+    """JSON web tokens (RFC 7519) whose header names an algorithm."""
+    at = text.find("eyJ")
+    while at >= 0:
+        resume = at + 3
+        before = text[at - 1 : at]
+        if before != "-" and begins_word(text, at):
+            token = _JWT.match(text, at)
+            if token is not None and _is_jose_header(token[0].partition(".")[0]):
+                yield at, token.end(), "KEY"
+                resume = token.end()
+        at = text.find("eyJ", resume)
+
+
+def _is_jose_header(part: str) -> bool:
+    """Whether a base64url part decodes to a JSON object that names an algorithm."""
+    try:
+        header = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, RecursionError):  # binascii.Error and UnicodeDecodeError are ValueErrors
+        return False
+    return isinstance(header, dict) and "alg" in header
+
+
+# --- Credentials in URLs and in Authorization headers -------------------------------------------
+
+_USERINFO = re.compile(
+    r"://(?P<user>[^\s/:@\"'`<>?#\\,;|]{0,128}):(?P<password>[^\s/@\"'`<>?#\\]{1,256})@"
+    r"(?=[A-Za-z0-9\[%${<_-])"
+)
+
+
+def find_url_credentials(text: str) -> Iterator[Found]:
+    """User name and password of URLs: scheme://user:password@host."""
+    at = text.find("://")
+    while at >= 0:
+        resume = at + 3
+        pair = _USERINFO.match(text, at)
+        if pair is not None and at and text[at - 1].isalnum():
+            if pair["user"]:
+                yield pair.start("user"), pair.end("user"), "USERNAME"
+            yield pair.start("password"), pair.end("password"), "PASSWORD"
+            resume = pair.end()
+        at = text.find("://", resume)
+
+
+_BASIC = re.compile(r"[Bb]asic[ +](?P<value>[A-Za-z0-9+/]{8,400}={0,2})(?![A-Za-z0-9+/=_-])")
+_BEARER = re.compile(
+    r"[Bb]earer[ +](?P<value>[A-Za-z0-9_~+/.-]{16,4096}={0,2})(?![A-Za-z0-9+/=_-])"
+)
+_AUTH_PARAMETER = re.compile(r"(?P<value>[A-Za-z0-9_~+/.-]{16,4096}={0,2})")
+
+
+def find_basic_auth(text: str) -> Iterator[Found]:
+    """Values of Basic authorization (RFC 7617) that decode to user:password."""
+    for keyword in ("Basic", "basic"):
+        at = text.find(keyword)
+        while at >= 0:
+            resume = at + 5
+            hit = _BASIC.match(text, at)
+            if hit is not None and begins_word(text, at) and _is_user_password(hit["value"]):
+                yield hit.start("value"), hit.end("value"), "KEY"
+                resume = hit.end()
+            at = text.find(keyword, resume)
+
+
+def _is_user_password(value: str) -> bool:
+    try:
+        decoded = base64.b64decode(value, validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return False
+    return ":" in decoded and decoded.isprintable()
+
+
+def find_bearer_tokens(text: str) -> Iterator[Found]:
+    """Values of Bearer authorization (RFC 6750) that look random."""
+    for keyword in ("Bearer", "bearer"):
+        at = text.find(keyword)
+        while at >= 0:
+            resume = at + 6
+            hit = _BEARER.match(text, at)
+            if hit is not None and begins_word(text, at) and _looks_random(hit["value"]):
+                yield hit.start("value"), hit.end("value"), "KEY"
+                resume = hit.end()
+            at = text.find(keyword, resume)
+
+
+def _looks_random(value: str) -> bool:
+    """Whether letters and digits are mixed as in a token, not as in a word or an expression."""
+    changes = sum(a.isdigit() != b.isdigit() for a, b in pairwise(value))
+    return changes >= 4 and len(set(value)) >= 8
+
+
+# --- Secrets by the name they are assigned to ---------------------------------------------------
+
+_NAME_END = r"s?(?:[_-]?(?:base64|base|b64|hex|value|str|string|[0-9]))?"
+_ASSIGNED_KEY = re.compile(
+    _NAME_END
+    + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=,(])|\\?[\"']\)?\s|[ \t](?=[ \t]{0,3}\"))"
+    r"\s{0,4}(?P<quote>\\?[\"'`]|)(?P<value>[A-Za-z0-9+/=_.~-]{10,512}+)(?P<after>.?)",
+    re.DOTALL | re.IGNORECASE,
+)
+_ASSIGNED_PASSWORD = re.compile(
+    _NAME_END + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=])\s{0,4}|\()"
+    r"(?P<quote>\\?[\"'`])(?P<value>[^\s\"'`<>\\]{4,64}+)(?P<after>.?)",
+    re.DOTALL | re.IGNORECASE,
+)
+_KEY_QUALIFIER = re.compile(
+    r"(?:api|access|secret|private|consumer|auth|encryption|signing|master|shared|session|license)"
+    r"[_-]?\Z",
+    re.IGNORECASE,
+)
+_NO_SECRET_TOKEN = re.compile(
+    r"(?:page|next|continuation|pagination|cursor|public_?key|resume|sync)[_-]?\Z", re.IGNORECASE
+)
+_CAMEL_WORD = re.compile(r"(?:\A|[A-Z])[a-z]{3,40}")
+_KEY_NAMES = ("token", "Token", "TOKEN", "secret", "Secret", "SECRET", "key", "Key", "KEY")
+_PASSWORD_NAMES = (
+    "password", "Password", "PASSWORD", "passwd", "Passwd", "PASSWD", "passphrase", "PASSPHRASE",
+    "pwd", "PWD",
+)  # fmt: skip
+
+
+def _find_assigned(
+    text: str, names: tuple[str, ...], value_at: Callable[[str, int, str], tuple[int, int] | None]
+) -> list[tuple[int, int]]:
+    """Values given to a name that ends in one of `names`, in order and apart."""
+    found: set[tuple[int, int]] = set()
+    for name in names:
+        at = text.find(name)
+        while at >= 0:
+            hit = value_at(text, at + len(name), name)
+            if hit is not None:
+                found.add(hit)
+            at = text.find(name, at + len(name))
+    apart: list[tuple[int, int]] = []
+    for hit in sorted(found):
+        if not apart or hit[0] >= apart[-1][1]:
+            apart.append(hit)
+    return apart
+
+
+def find_assigned_keys(text: str) -> Iterator[Found]:
+    """Random-looking literals assigned to a token, secret, API key or the like."""
+    for start, end in _find_assigned(text, _KEY_NAMES, _assigned_key):
+        yield start, end, "KEY"
+
+
+def find_assigned_passwords(text: str) -> Iterator[Found]:
+    """Quoted literals of letters and digits assigned to a password or pass phrase."""
+    for start, end in _find_assigned(text, _PASSWORD_NAMES, _assigned_password):
+        yield start, end, "PASSWORD"
+
+
+def _assigned_key(text: str, at: int, name: str) -> tuple[int, int] | None:
+    if name.lower() == "key" and not _KEY_QUALIFIER.search(text[max(0, at - 14) : at - 3]):
+        return None
+    hit = _ASSIGNED_KEY.match(text, at)
+    if hit is None or not _literal_ends(hit):
+        return None
+    if name.lower() == "token" and _NO_SECRET_TOKEN.search(text[max(0, at - 24) : at - 5]):
+        return None
+    if _UUID.fullmatch(hit["value"]):
+        # A key can be a UUID; a "token" that is one is mostly the identifier of a request.
+        return None if name.lower() == "token" else hit.span("value")
+    return hit.span("value") if _is_random(hit["value"]) else None
+
+
+def _assigned_password(text: str, at: int, name: str) -> tuple[int, int] | None:
+    hit = _ASSIGNED_PASSWORD.match(text, at)
+    if hit is None or not _literal_ends(hit):
+        return None
+    value = hit["value"]
+    if not any(char.isdigit() for char in value) or not any(char.isalpha() for char in value):
+        return None  # words are left to the encoder: many are field names or messages
+    if value.count("/") + value.count(":") > 1:
+        return None  # a path, a URN, a limit such as 5/m/user
+    return hit.span("value")
+
+
+def _literal_ends(hit: re.Match[str]) -> bool:
+    """Whether the value ends where a literal ends, and no expression goes on."""
+    quote, after = hit["quote"][-1:], hit["after"]
+    if quote:
+        return after in (quote, "\\", "&")
+    return not after or after.isspace() or after in "&\"',;"
+
+
+def _is_random(value: str) -> bool:
+    """Whether upper case, lower case and digits alternate as they do in no identifier."""
+    if "." in value or len(set(value)) < 8:
+        return False
+    if 2 * sum(map(len, _CAMEL_WORD.findall(value))) > len(value):
+        return False
+    kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in value if c.isalnum()]
+    changes = sum(a != b for a, b in pairwise(kinds))
+    return "d" in kinds and changes >= max(4, len(kinds) / 6)
+
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+# --- Tokens of known providers ------------------------------------------------------------------
+
+
+def token_finder(rule: TokenRule) -> Callable[[str], Iterator[Found]]:
+    """The finder of a provider's tokens."""
+    regex = re.compile(rf"(?:{rule.regex})(?![A-Za-z0-9_])")
+    group = "value" if "value" in regex.groupindex else 0
+
+    def find(text: str) -> Iterator[Found]:
+        for keyword in rule.keywords:
+            at = text.find(keyword)
+            while at >= 0:
+                resume = at + 1
+                start = at
+                if rule.lead:
+                    before = text[max(0, at - rule.max_lead) : at]
+                    start = at - (len(before) - len(before.rstrip(rule.lead)))
+                if rule.glued or begins_word(text, start):
+                    hit = regex.match(text, start)
+                    if hit is not None:
+                        yield hit.start(group), hit.end(group), rule.label
+                        resume = max(resume, hit.end())
+                at = text.find(keyword, resume)
+
+    return find
