@@ -1,4 +1,4 @@
-"""What the finders of `pii.addresses` and `pii.credentials` share: hits, and where a word begins."""
+"""What the finders of addresses and credentials share: hits, and where a word begins."""
 
 import re
 
