@@ -1,7 +1,7 @@
 """Scores of predicted spans against annotated ones, per label, and the thresholds they suggest.
 
 A prediction matches a gold span of its label when each covers at least 80 % of the other (the rule
-of bigcode-dataset's `evaluate_pii_ds`), one to one. Gold spans that are not `real` are neither
+of bigcode-dataset's `evaluate_pii_ds`), one to one. Gold spans of kind `example` are neither
 wanted nor punished: a prediction at least half of which lies in one is left out of the count.
 """
 
