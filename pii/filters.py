@@ -415,12 +415,8 @@ def _url_part(text: str, span: Span) -> bool:
     return bool(_HOST_BEFORE.search(before) and _HOST_AFTER.match(after))
 
 
-_CODE_BEFORE = re.compile(
-    r"(?:[\w)\]]\.|->|::|</|\$|</?[\w-]{1,20}:|(?:\A|[\s\"'`\[])--?)\Z"
-)
-_CODE_AFTER = re.compile(
-    r"\(|->|::|\[[\w\"']|\.[A-Za-z_]\w{0,60}\(|\s?=\s?[A-Za-z_][\w.]{0,60}\("
-)
+_CODE_BEFORE = re.compile(r"(?:[\w)\]]\.|->|::|</|\$|</?[\w-]{1,20}:|(?:\A|[\s\"'`\[])--?)\Z")
+_CODE_AFTER = re.compile(r"\(|->|::|\[[\w\"']|\.[A-Za-z_]\w{0,60}\(|\s?=\s?[A-Za-z_][\w.]{0,60}\(")
 _TAG_AFTER = re.compile(r"[\s:]\w")
 
 
@@ -670,17 +666,18 @@ _EXPRESSION = re.compile(
     re.DOTALL,
 )
 _MASKED = re.compile(r"\W{0,2}\w{0,4}(?:\.{3}|\u2026|\*{3,})\w{0,4}=?")
-_IN_BRACKETS = re.compile(r"<[\w -]{0,40}\Z"), re.compile(r"[\w -]{0,40}>")
-_NO_CONTENT = re.compile(r"(?:&#\d{1,6};?|&[a-z]{2,8};|\\[a-z][+-]?\d{0,2}|[\W_])*")
+_TO_FILL_IN = re.compile(r"[A-Za-z]{1,20} [A-Za-z _-]{1,60}")  # <your password here>
+_NO_CONTENT = re.compile(r"(?:&#\d{1,6};?|&[a-z]{2,8};|\\[a-z][+-]?\d{0,2}|[\W_])*+")
 
 
 def _template(text: str, span: Span) -> bool:
     value = text[span.start : span.end][:300]
     if _TEMPLATE.search(value) or _WHOLE_TEMPLATE.fullmatch(value):
         return True
-    opens, closes = _IN_BRACKETS  # "<your password here>"
-    around = _before(text, span) + value.lstrip("=<"), value + _after(text, span)
-    return " " in value + around[1][:80] and bool(opens.search(around[0]) and closes.match(around[1]))
+    before = _before(text, span)
+    line = before + value + _after(text, span)
+    opens, closes = line.rfind("<", 0, len(before) + len(value)), line.find(">", len(before))
+    return 0 <= opens < closes and bool(_TO_FILL_IN.fullmatch(line, opens + 1, closes))
 
 
 def _expression(text: str, span: Span) -> bool:

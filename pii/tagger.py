@@ -58,6 +58,7 @@ _SEPARATOR = {
     "NAME": re.compile(r"[,;&]|\sand\s|(?<=\w{4})\.\s"),
     "USERNAME": re.compile(r"[^\w.@+$%-]+"),
 }
+_BY = re.compile(r"(?:(?:[Tt]hanks|thx|by|to|from|with|and|author)[ :]{1,2})++")
 _TWO_WORDS = re.compile(r"\w[ .'-]{1,3}\w")
 _KEY_LINE = re.compile(r"[A-Za-z0-9+/=_-]{30,}+")
 _BESIDE_KEY_LINE = re.compile(r"(?:[^\w\\]|\\[nrt]?){0,80}")
@@ -282,8 +283,23 @@ def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int,
         value = text[left:right]
         left += len(value) - len(value.lstrip(strip))
         right = left + len(value.strip(strip))
+        if label == "NAME":
+            by = _BY.match(text, left, right)
+            left = by.end() if by else left
+        elif label in _STRIP and "\n" not in value:
+            right = _literal_end(text, left, right)
         if right > left:
             yield left, right
+
+
+def _literal_end(text: str, left: int, right: int) -> int:
+    """Where a value that stands in quotes ends, if they close before `right`."""
+    quote = text[max(0, left - 1) : left]
+    if quote and quote in "\"'`":
+        end = text.find(quote, left, right)
+        if end > left and text[end - 1] != "\\":
+            return end
+    return right
 
 
 def _parts(text: str, start: int, end: int, label: str) -> list[tuple[int, int]]:
