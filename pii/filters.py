@@ -397,7 +397,7 @@ _CODE_SITE = (
 )
 _OWNER_BEFORE = re.compile(rf"{_CODE_SITE}\Z")
 _REPOSITORY_BEFORE = re.compile(rf"{_CODE_SITE}[\w.-]{{1,40}}/[\w.-]{{0,60}}\Z")
-_HOME_BEFORE = re.compile(r"/(?:home|Users)/[\w.-]{1,40}/[\w./-]{0,60}\Z")
+_HOME_BEFORE = re.compile(r"/(?:(?:home|Users)/|~)[\w.-]{1,40}/[\w./-]{0,60}\Z")
 _HOST_BEFORE = re.compile(r"://[\w.-]{0,60}\Z")
 _HOST_AFTER = re.compile(
     r"[\w-]{0,60}\.(?!(?:git(?:hub|lab)|blogspot|wordpress)\.)[\w.-]{1,60}(?!\w|@|:[^@/\s]{0,80}@)"
@@ -417,6 +417,7 @@ def _url_part(text: str, span: Span) -> bool:
 
 _CODE_BEFORE = re.compile(r"(?:[\w)\]]\.|->|::|</|\$|</?[\w-]{1,20}:|(?:\A|[\s\"'`\[])--?)\Z")
 _CODE_AFTER = re.compile(r"\(|->|::|\[[\w\"']|\.[A-Za-z_]\w{0,60}\(|\s?=\s?[A-Za-z_][\w.]{0,60}\(")
+_DECORATED = re.compile(r"\.[A-Za-z_]\w")
 _TAG_AFTER = re.compile(r"[\s:]\w")
 
 
@@ -426,7 +427,7 @@ def _code_user(text: str, span: Span) -> bool:
     value = text[span.start : span.end]
     return (
         value.isdigit()
-        or (before.endswith("@") and after.startswith("@"))
+        or (before.endswith("@") and (after[:1] == "@" or _DECORATED.match(after) is not None))
         or _CODE_BEFORE.search(before) is not None
         or (value.isidentifier() and _CODE_AFTER.match(after) is not None)
         or (before.endswith("<") and _TAG_AFTER.match(after) is not None)
