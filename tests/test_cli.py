@@ -915,10 +915,10 @@ def test_of_several_exit_codes_the_graver_one_holds(run, monkeypatch):
 def test_an_interrupt_while_a_file_is_written_leaves_nothing_half_written(run, monkeypatch, where):
     write("in/a.py")
 
-    def interrupted(descriptor):
+    def interrupted(temporary, target):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "fsync", interrupted)
+    monkeypatch.setattr(Path, "replace", interrupted)
     output = ("out",) if where == "--output" else ()
     done = run("redact", *NONE, "--jobs", 1, "in", where, *output)
     assert (done.code, done.messages) == (130, ["interrupted"])
