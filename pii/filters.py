@@ -668,6 +668,7 @@ _EXPRESSION = re.compile(
 )
 _MASKED = re.compile(r"\W{0,2}\w{0,4}(?:\.{3}|\u2026|\*{3,})\w{0,4}=?")
 _TO_FILL_IN = re.compile(r"[A-Za-z]{1,20} [A-Za-z _-]{1,60}")  # <your password here>
+_ASSIGNED_TO = re.compile(r"\s?=[\s\"'\w]")
 _NO_CONTENT = re.compile(r"(?:&#\d{1,6};?|&[a-z]{2,8};|\\[a-z][+-]?\d{0,2}|[\W_])*+")
 
 
@@ -682,7 +683,12 @@ def _template(text: str, span: Span) -> bool:
 
 
 def _expression(text: str, span: Span) -> bool:
-    return bool(_EXPRESSION.fullmatch(text[span.start : span.end][:300]))
+    value = text[span.start : span.end][:300]
+    if span.label == "PASSWORD" and value.removeprefix(".").isidentifier():
+        after = text[span.end : span.end + 3]
+        if after.startswith("(") or _ASSIGNED_TO.match(after):
+            return True
+    return bool(_EXPRESSION.fullmatch(value))
 
 
 def _masked(text: str, span: Span) -> bool:
