@@ -33,7 +33,7 @@ class PatternRule:
     """The label of what it finds; a rule for user:password pairs names the first of the two."""
     description: str
     find: Callable[[str], Iterator[Found]]
-    """Yields hits in order of their start; hits of one rule do not overlap."""
+    """Yields hits; those of one rule do not overlap."""
 
 
 RULES: tuple[PatternRule, ...] = (
@@ -124,20 +124,9 @@ def find_patterns(text: str, disabled: frozenset[str] = frozenset()) -> list[Spa
         Spans of kind `real` in order of their start, none overlapping another. Of two hits that
         overlap the longer stays.
     """
-    found = [
+    return resolve_overlaps(
         Span(start=start, end=end, label=label, source=f"pattern:{rule.name}")
         for rule in RULES
         if rule.name not in disabled
         for start, end, label in rule.find(text)
-    ]
-    found.sort(key=lambda span: (span.start, span.end))
-    kept: list[Span] = []
-    cluster: list[Span] = []
-    reach = 0
-    for span in found:
-        if span.start >= reach:  # nothing before overlaps anything from here on
-            kept += resolve_overlaps(cluster) if len(cluster) > 1 else cluster
-            cluster = []
-        cluster.append(span)
-        reach = max(reach, span.end)
-    return kept + (resolve_overlaps(cluster) if len(cluster) > 1 else cluster)
+    )

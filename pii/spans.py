@@ -32,8 +32,23 @@ def resolve_overlaps(spans: Iterable[Span]) -> list[Span]:
     Patterns know their form and win over the model; then the longer span wins, so that no part of
     a value is left standing; then the higher score; then the earlier start.
     """
+    kept: list[Span] = []
+    cluster: list[Span] = []
+    reach = 0
+    for span in sorted(spans, key=lambda span: (span.start, span.end)):
+        if span.start >= reach:  # nothing before overlaps anything from here on
+            kept += _best(cluster)
+            cluster = []
+        cluster.append(span)
+        reach = max(reach, span.end)
+    return kept + _best(cluster)
+
+
+def _best(cluster: list[Span]) -> list[Span]:
+    if len(cluster) < 2:
+        return cluster
     ranked = sorted(
-        spans,
+        cluster,
         key=lambda s: (s.source == "model", -(s.end - s.start), -s.score, s.start, s.label),
     )
     kept: list[Span] = []
