@@ -397,7 +397,7 @@ _CODE_SITE = (
 )
 _OWNER_BEFORE = re.compile(rf"{_CODE_SITE}\Z")
 _REPOSITORY_BEFORE = re.compile(rf"{_CODE_SITE}[\w.-]{{1,40}}/[\w.-]{{0,60}}\Z")
-_HOME_BEFORE = re.compile(r"/(?:(?:home|Users)/|~)[\w.-]{1,40}/[\w./-]{0,60}\Z")
+_HOME_BEFORE = re.compile(r"/(?:(?:home|Users)/|~)[\w.<>-]{1,40}/[\w./-]{0,60}\Z")
 _HOST_BEFORE = re.compile(r"://[\w.-]{0,60}\Z")
 _HOST_AFTER = re.compile(
     r"[\w-]{0,60}\.(?!(?:git(?:hub|lab)|blogspot|wordpress)\.)[\w.-]{1,60}(?!\w|@|:[^@/\s]{0,80}@)"

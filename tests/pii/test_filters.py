@@ -230,6 +230,7 @@ def test_attribution_on_a_copyright_line_is_licence(label, line):
         ("USERNAME", "graceful-timeout", "run --", " 1\n"),
         ("USERNAME", "block", "<tal:", " x=1>\n"),
         ("USERNAME", "widgets", "/home/obrandt/", "/a.sh\n"),
+        ("USERNAME", "widgets", "/home/<USERNAME>/", "/a.sh\n"),
         ("PASSWORD", "your", "password: <", " password here>\n"),
         ("PASSWORD", "=<new", "set x password", " password>\n"),
         ("PASSWORD", "&#39;</", "x['password", "b>\n"),
