@@ -427,6 +427,7 @@ def _code_user(text: str, span: Span) -> bool:
     value = text[span.start : span.end]
     return (
         value.isdigit()
+        or after.startswith('="')
         or (before.endswith("@") and (after[:1] == "@" or _DECORATED.match(after) is not None))
         or _CODE_BEFORE.search(before) is not None
         or (value.isidentifier() and _CODE_AFTER.match(after) is not None)

@@ -229,6 +229,7 @@ def test_attribution_on_a_copyright_line_is_licence(label, line):
         ("USERNAME", "widgets", "http://corp.io/~obrandt/", "/x\n"),
         ("USERNAME", "graceful-timeout", "run --", " 1\n"),
         ("USERNAME", "block", "<tal:", " x=1>\n"),
+        ("USERNAME", "connector-curve", "<path ink:", '="0"/>\n'),
         ("USERNAME", "widgets", "/home/obrandt/", "/a.sh\n"),
         ("USERNAME", "widgets", "/home/<USERNAME>/", "/a.sh\n"),
         ("PASSWORD", "your", "password: <", " password here>\n"),
