@@ -640,9 +640,14 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
     """Write labelled windows of real code with made-up values."""
     from pii.synthesize import load_sources, write_examples
 
-    sources = load_sources(arguments.folder, num_chars=arguments.chars, seed=arguments.seed)
+    left_out: Counter[str] = Counter()
+    sources = load_sources(
+        arguments.folder, num_chars=arguments.chars, seed=arguments.seed, left_out=left_out
+    )
     counts = write_examples(sources, arguments.output, count=arguments.count, seed=arguments.seed)
     _write("".join(f"{count:8d} {name}\n" for name, count in sorted(counts.items())))
+    if left_out:
+        _say("left out: " + _listed(left_out))
     return 0
 
 
@@ -802,7 +807,7 @@ def run_tokenizer_train(arguments: argparse.Namespace) -> int:
         raise ConfigError("--chars draws 1 or more characters from one folder of packages")
     else:
         seed = 1 if arguments.seed is None else arguments.seed
-        sources = load_sources(paths[0], num_chars=arguments.chars, seed=seed)
+        sources = load_sources(paths[0], num_chars=arguments.chars, seed=seed, left_out=left_out)
         texts = (source.text for source in sources)
     save_tokenizer(train_tokenizer(texts, arguments.vocab_size), arguments.output)
     _write(f"{arguments.output}: {arguments.vocab_size} tokens\n")

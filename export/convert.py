@@ -5,24 +5,25 @@ builds tensors and plain containers and runs no code of the file's.
 """
 
 import pickle
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from starencoder.checkpoint import (
+from starencoder.checkpoint import match_weights, write_model_directory
+from starencoder.config import (
+    CONFIG_FILE,
     PICKLE_FILE,
     WEIGHTS_FILE,
-    match_weights,
-    write_model_directory,
+    load_config,
+    load_tagger_config,
+    read_config_json,
 )
-from starencoder.config import CONFIG_FILE, load_config, load_tagger_config, read_config_json
-from starencoder.errors import CheckpointError, ConfigError, OutputError
+from starencoder.errors import CheckpointError, ConfigError
 from starencoder.model import PretrainingModel, TokenClassifier
+from starencoder.tokenizer import copy_tokenizer
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _ADVICE = "get the file again from a source you trust"
 
 
@@ -55,16 +56,7 @@ def convert_pickle(directory: Path, output: Path) -> list[Path]:
         for name, tensor in match_weights(model, tensors, path).items()
     }
     write_model_directory(output, values, kept)
-    written = [output / CONFIG_FILE, output / WEIGHTS_FILE]
-    for name in TOKENIZER_FILES:
-        if (directory / name).is_file():
-            try:
-                written.append(Path(shutil.copyfile(directory / name, output / name)))
-            except OSError as error:
-                raise OutputError(
-                    f"{output / name}: cannot be written ({error.strerror or error})"
-                ) from error
-    return written
+    return [output / CONFIG_FILE, output / WEIGHTS_FILE, *copy_tokenizer(directory, output)]
 
 
 def _read_pickle(path: Path) -> Mapping[str, Tensor]:

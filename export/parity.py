@@ -82,7 +82,8 @@ def check_parity(
     if difference.largest > limit:
         raise ParityError(
             f"{name}: probabilities differ from the checkpoint by {difference.largest:.1e} "
-            f"(limit {limit:.0e}) at chunk {difference.chunk}, token {difference.token}"
+            f"(limit {limit:.0e}) at chunk {difference.chunk}, token {difference.token}; "
+            f"report it with the versions of torch and onnxruntime: the export is at fault"
         )
     return difference
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from export.graph import Graph, TaggerWeights
+from export.graph import Graph, TaggerWeights, add_embeddings, add_layers
 from export.parity import Difference, compare, probe_chunks
-from export.to_onnx import tagger_weights, write_whole
+from export.to_onnx import tagger_weights
 from pii.predict import torch_predict
 from pii.session import ONNX_FILES, make_session, session_predict
 from starencoder.checkpoint import load_tagger
 from starencoder.errors import ParityError
+from starencoder.files import write_whole
 
 MEAN_DIFFERENCE_LIMIT = 0.02
 """Mean difference of a probability from torch's float32 above which the graph is taken as broken.
@@ -57,8 +58,7 @@ def export_int8(directory: Path) -> tuple[Path, Difference]:
 
 def build_int8_graph(weights: TaggerWeights) -> bytes:
     """The graph in int8, for one chunk per call."""
-    config, graph = weights.config, Graph()
-    epsilon = config.layer_norm_eps
+    graph = Graph()
 
     def quantised(name: str, matrix: npt.NDArray[np.float32]) -> tuple[str, str, str]:
         values, scales = quantise_columns(matrix)
@@ -73,59 +73,42 @@ def build_int8_graph(weights: TaggerWeights) -> bytes:
         inputs = [value, *quantised(name, matrix), graph.constant(f"{name}.bias", bias)]
         return graph.node("DynamicQuantizeMatMul", inputs, name)
 
+    def attention(layer: int, hidden: str) -> str:
+        name = f"encoder.layer.{layer}"
+        matrix, bias = weights.query_key_value(layer)
+        weight, scale, zero_point = quantised(f"{name}.qkv", matrix)
+        values, value_scale, value_zero_point = graph.nodes(
+            "DynamicQuantizeLinear",
+            [hidden],
+            [f"{name}.int8", f"{name}.int8.scale", f"{name}.int8.zero_point"],
+        )
+        inputs = [
+            values,
+            weight,
+            graph.constant(f"{name}.qkv.bias", bias),
+            value_scale,
+            scale,
+            "",  # No mask: a chunk comes alone and without padding.
+            value_zero_point,
+            zero_point,
+        ]
+        heads = weights.config.num_heads
+        return graph.node("QAttention", inputs, f"{name}.context", num_heads=heads)
+
     # Rows of the embedding are quantised like columns of a matrix: one scale for each token.
-    words, scales = quantise_columns(weights.array("embeddings.word_embeddings.weight").T)
-    rows = graph.node("Gather", [graph.constant("word_table", words.T), "input_ids"], "words_int8")
+    table, scales = quantise_columns(weights.array("embeddings.word_embeddings.weight").T)
+    rows = graph.node("Gather", [graph.constant("word_table", table.T), "input_ids"], "words_int8")
     row_scales = graph.node(
         "Gather", [graph.constant("word_scales", scales[:, None]), "input_ids"], "words_scale"
     )
     floats = graph.node("Cast", [rows], "words_float", to=1)
-    embedded = graph.node("Mul", [floats, row_scales], "word_embedding")
-    total = graph.add_positions(embedded, "input_ids", weights.positions_and_segment())
-    hidden = graph.layer_norm("embedding", total, *weights.norm("embeddings"), epsilon=epsilon)
-
-    for index in range(config.num_layers):
-        layer = f"encoder.layer.{index}"
-        matrix, bias = weights.query_key_value(index)
-        weight, scale, zero_point = quantised(f"{layer}.qkv", matrix)
-        values, value_scale, value_zero_point = graph.nodes(
-            "DynamicQuantizeLinear",
-            [hidden],
-            [f"{layer}.int8", f"{layer}.int8.scale", f"{layer}.int8.zero_point"],
-        )
-        context = graph.node(
-            "QAttention",
-            [
-                values,
-                weight,
-                graph.constant(f"{layer}.qkv.bias", bias),
-                value_scale,
-                scale,
-                "",  # No mask: a chunk comes alone and without padding.
-                value_zero_point,
-                zero_point,
-            ],
-            f"{layer}.context",
-            num_heads=config.num_heads,
-        )
-        projected = linear(f"{layer}.attention.output.dense", context)
-        total = graph.node("Add", [projected, hidden], f"{layer}.attention.sum")
-        attended = graph.layer_norm(
-            f"{layer}.attention", total, *weights.norm(f"{layer}.attention.output"), epsilon=epsilon
-        )
-        # The bias is added inside the product: Gelu alone is then 1.7 times as fast as BiasGelu.
-        inner = linear(f"{layer}.intermediate.dense", attended)
-        activated = graph.node("Gelu", [inner], f"{layer}.gelu")
-        projected = linear(f"{layer}.output.dense", activated)
-        total = graph.node("Add", [projected, attended], f"{layer}.sum")
-        hidden = graph.layer_norm(layer, total, *weights.norm(f"{layer}.output"), epsilon=epsilon)
+    words = graph.node("Mul", [floats, row_scales], "word_embedding")
+    hidden = add_embeddings(graph, weights, words)
+    hidden = add_layers(graph, weights, hidden, linear=linear, attention=attention)
 
     # The last layer is small and decides the scores: it stays in float32.
     matrix, bias = weights.linear("classifier")
-    product = graph.node(
-        "MatMul", [hidden, graph.constant("classifier.weight", matrix)], "classifier.product"
-    )
-    logits = graph.node("Add", [product, graph.constant("classifier.bias", bias)], "classifier")
+    logits = graph.linear("classifier", hidden, matrix, bias)
     return graph.to_bytes({"input_ids": [1, "seq"]}, len(bias), logits)
 
 

@@ -6,21 +6,20 @@ rows of padding mean nothing.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from export.graph import Graph, TaggerWeights
+from export.graph import Graph, TaggerWeights, add_embeddings, add_layers
 from export.parity import Difference, check_parity, probe_chunks
 from pii.predict import torch_predict
 from pii.session import ONNX_FILES, session_options
 from pii.tagger import Predict
 from starencoder.checkpoint import load_tagger
 from starencoder.config import TaggerConfig
-from starencoder.errors import OutputError
+from starencoder.files import write_whole
 from starencoder.model import TokenClassifier
 
 PARITY_LIMIT = 1e-4
@@ -57,50 +56,33 @@ def tagger_weights(model: TokenClassifier) -> TaggerWeights:
 
 def build_float_graph(weights: TaggerWeights) -> bytes:
     """The graph in float32, for batches padded at the end."""
-    config, graph = weights.config, Graph()
-    epsilon = config.layer_norm_eps
+    graph = Graph()
 
     def linear(name: str, value: str) -> str:
-        matrix, bias = weights.linear(name)
-        product = graph.node(
-            "MatMul", [value, graph.constant(f"{name}.weight", matrix)], f"{name}.product"
-        )
-        return graph.node("Add", [product, graph.constant(f"{name}.bias", bias)], name)
+        return graph.linear(name, value, *weights.linear(name))
 
-    words = graph.constant("word_table", weights.array("embeddings.word_embeddings.weight"))
-    embedded = graph.node("Gather", [words, "input_ids"], "word_embedding")
-    total = graph.add_positions(embedded, "input_ids", weights.positions_and_segment())
-    hidden = graph.layer_norm("embedding", total, *weights.norm("embeddings"), epsilon=epsilon)
+    def attention(layer: int, hidden: str) -> str:
+        name = f"encoder.layer.{layer}"
+        matrix, bias = weights.query_key_value(layer)
+        inputs = [
+            hidden,
+            graph.constant(f"{name}.qkv.weight", matrix),
+            graph.constant(f"{name}.qkv.bias", bias),
+            lengths,
+        ]
+        heads = weights.config.num_heads
+        return graph.node("Attention", inputs, f"{name}.context", num_heads=heads)
+
+    table = graph.constant("word_table", weights.array("embeddings.word_embeddings.weight"))
+    words = graph.node("Gather", [table, "input_ids"], "word_embedding")
+    hidden = add_embeddings(graph, weights, words)
 
     # Attention takes the number of real tokens: with a two-dimensional mask its fast GPU kernels
     # are not used.
     graph.constant("seq_axis", np.array([1], np.int64))
     lengths = graph.node("ReduceSum", ["attention_mask", "seq_axis"], "lengths", keepdims=0)
 
-    for index in range(config.num_layers):
-        layer = f"encoder.layer.{index}"
-        matrix, bias = weights.query_key_value(index)
-        context = graph.node(
-            "Attention",
-            [
-                hidden,
-                graph.constant(f"{layer}.qkv.weight", matrix),
-                graph.constant(f"{layer}.qkv.bias", bias),
-                lengths,
-            ],
-            f"{layer}.context",
-            num_heads=config.num_heads,
-        )
-        projected = linear(f"{layer}.attention.output.dense", context)
-        total = graph.node("Add", [projected, hidden], f"{layer}.attention.sum")
-        attended = graph.layer_norm(
-            f"{layer}.attention", total, *weights.norm(f"{layer}.attention.output"), epsilon=epsilon
-        )
-        inner = linear(f"{layer}.intermediate.dense", attended)
-        activated = graph.node("Gelu", [inner], f"{layer}.gelu")
-        projected = linear(f"{layer}.output.dense", activated)
-        total = graph.node("Add", [projected, attended], f"{layer}.sum")
-        hidden = graph.layer_norm(layer, total, *weights.norm(f"{layer}.output"), epsilon=epsilon)
+    hidden = add_layers(graph, weights, hidden, linear=linear, attention=attention)
     logits = linear("classifier", hidden)
     num_labels = len(weights.array("classifier.bias"))
     shape: list[int | str] = ["batch", "seq"]
@@ -124,20 +106,3 @@ def padded_predict(graph: bytes, config: TaggerConfig) -> Predict:
         return [row[:length] for row, length in zip(probs, lengths, strict=True)]
 
     return predict
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, its folder included.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error

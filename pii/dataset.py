@@ -68,6 +68,8 @@ def _document(line: str, where: str) -> Document:
             )
             for span in record["spans"]
         ]
+        if not all(type(at) is int for span in spans for at in (span.start, span.end)):
+            raise TypeError
         spans.sort(key=lambda span: span.start)
         document = Document(
             id=str(record["id"]),
@@ -84,8 +86,12 @@ def _document(line: str, where: str) -> Document:
         ) from error
     end = 0
     for span in document.spans:
-        if span.label not in LABELS or span.kind not in KINDS:
-            raise DataError(f"{where}: label {span.label!r} or kind {span.kind!r} is unknown")
+        for field, value, known in (("label", span.label, LABELS), ("kind", span.kind, KINDS)):
+            if value not in known:
+                raise DataError(
+                    f"{where}: the {field} of the span {span.start}..{span.end} is unknown; "
+                    f"known: {', '.join(known)}"
+                )
         if not end <= span.start < span.end <= len(text):
             raise DataError(
                 f"{where}: span {span.start}..{span.end} overlaps the one before, is empty or "

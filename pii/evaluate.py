@@ -9,8 +9,9 @@ from pii.detect import Detector, load_detector
 from pii.labels import LABELS, OPERATING_POINTS
 from pii.metrics import best_thresholds, count_matches, leaked_spans, total
 from pii.spans import Span
-from starencoder.config import read_config_json
-from starencoder.errors import CheckpointError, OutputError
+from starencoder.config import CONFIG_FILE, read_config_json
+from starencoder.errors import CheckpointError
+from starencoder.files import open_whole, write_whole
 
 _BETAS = dict(zip(OPERATING_POINTS, (1.0, 2.0), strict=True))
 """`balanced` maximises F1; `thorough` F2, for which a leak costs as much as four false alarms."""
@@ -56,16 +57,13 @@ def write_predictions(
     Raises:
         OutputError: The file cannot be written.
     """
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            for document, predicted in zip(documents, predictions, strict=True):
-                spans = [
-                    {"start": s.start, "end": s.end, "label": s.label, "score": s.score}
-                    for s in predicted
-                ]
-                file.write(json.dumps({"id": document.id, "spans": spans}) + "\n")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    with open_whole(path) as file:
+        for document, predicted in zip(documents, predictions, strict=True):
+            spans = [
+                {"start": s.start, "end": s.end, "label": s.label, "score": s.score}
+                for s in predicted
+            ]
+            file.write((json.dumps({"id": document.id, "spans": spans}) + "\n").encode())
 
 
 def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[str, float]]:
@@ -78,7 +76,7 @@ def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[
         CheckpointError: The directory does not hold a tagger with settings of ours.
         OutputError: `config.json` cannot be written.
     """
-    config, path = read_config_json(model_dir), model_dir / "config.json"
+    config, path = read_config_json(model_dir), model_dir / CONFIG_FILE
     pii = config.get("pii")
     if not isinstance(pii, dict):
         raise CheckpointError(
@@ -99,8 +97,5 @@ def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[
         )
     points = {point: best_thresholds(tables, beta=beta) for point, beta in _BETAS.items()}
     config["pii"] = {**pii, "operating_points": points}
-    try:
-        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    write_whole(path, (json.dumps(config, indent=2) + "\n").encode())
     return points

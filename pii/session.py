@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pii.tagger import Predict, Probs
-from starencoder.config import load_tagger_config
+from starencoder.config import load_tagger_config, refuse_lone_pickle
 from starencoder.errors import CheckpointError, ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 ONNX_FILES = {
     "int8": "onnx/model_int8.onnx",
     "fp32": "onnx/model.onnx",
-    "fp16": "onnx/model_fp16.onnx",
 }
 """Where a model directory keeps each precision; on a CPU the first that exists is used."""
 
@@ -98,7 +97,7 @@ def _check_signature(session: "InferenceSession", num_labels: int, path: Path) -
         return
     raise CheckpointError(
         f"{path}: not exported from this checkpoint by this package (found {found}); "
-        f"make it again with: starencoder export"
+        f"make it again with: {_export_command(path)}"
     )
 
 
@@ -164,14 +163,14 @@ def _find_onnx_file(model_dir: Path, precision: str | None) -> Path:
         path = model_dir / ONNX_FILES[name]
         if path.is_file():
             return path
-    pickle = model_dir / "pytorch_model.bin"
-    if pickle.is_file() and not (model_dir / "model.safetensors").is_file():
-        raise CheckpointError(
-            f"{model_dir}: only {pickle.name} found, a pickle, which is never loaded here; "
-            f"convert it with: starencoder export convert {model_dir} OUT"
-        )
-    command = "onnx" if precision == "fp32" else "quantize"
+    refuse_lone_pickle(model_dir)
     raise CheckpointError(
         f"{model_dir}: no {' or '.join(ONNX_FILES[name] for name in wanted)}; "
-        f"make one with: starencoder export {command} {model_dir}"
+        f"make one with: {_export_command(model_dir / ONNX_FILES[wanted[0]])}"
     )
+
+
+def _export_command(path: Path) -> str:
+    """The command that makes a file of `ONNX_FILES`."""
+    command = "quantize" if path.name == Path(ONNX_FILES["int8"]).name else "onnx"
+    return f"starencoder export {command} {path.parent.parent}"

@@ -20,7 +20,8 @@ from pii.labels import LABELS
 from pii.patterns import find_patterns
 from pii.spans import Span, resolve_overlaps
 from pii.values import ValueMaker
-from starencoder.errors import DataError
+from starencoder.errors import ConfigError, DataError
+from starencoder.files import open_whole
 from starencoder.languages import language_of
 from starencoder.sources import find_source_files, read_source
 
@@ -107,6 +108,7 @@ _ORGANISATION_ENDINGS = (
     " Contributors| Authors| Software| Systems| Labs| Technologies| Media| Networks| Group|"
 ).split("|")
 
+_TABLES = Path(__file__).with_name("synthesis.toml")
 _SLOT = re.compile(r"\{([A-Za-z_0-9]+)\}")
 # How often a line is written for the sake of each label: most often what real code shows least.
 _LABEL_SHARES = {
@@ -132,6 +134,15 @@ _VARIABLES = {
         "host server address ip ip_address remote_addr bind_address master gateway peer"
     ).split(),
 }
+PLAIN_SLOTS = frozenset(
+    (
+        *_VARIABLES,
+        *(name.replace("_var", "_env") for name in _VARIABLES),
+        *"word Word var host version hash b64 uuid hex2 year num date scheme path comment".split(),
+        *"org pair org_handle".split(),
+    )
+)
+"""Slots of the tables that are filled without a label."""
 _CAMEL = frozenset(
     ("JavaScript", "TypeScript", "Vue", "Java", "C#", "Scala", "Kotlin", "Swift", "JSON", "Go")
 )
@@ -173,17 +184,26 @@ class Synthesizer:
     """Makes labelled windows; the same seed and sources give the same windows."""
 
     def __init__(self, rng: random.Random, values: ValueMaker) -> None:
-        """Read the tables of lines; `rng` and `values` are where all randomness comes from."""
+        """Read the tables of lines; `rng` and `values` are where all randomness comes from.
+
+        Raises:
+            ConfigError: A line has a slot that nothing fills.
+        """
         self._rng = rng
         self._values = values
         self._negative: list[_Line] = []
         self._positive: dict[str, list[_Line]] = {label: [] for label in LABELS}
-        data = tomllib.loads((Path(__file__).parent / "synthesis.toml").read_text("utf-8"))
+        data = tomllib.loads(_TABLES.read_text("utf-8"))
         for name, table in data.items():
             groups, weight = frozenset(table["groups"]), float(table.get("weight", 1))
             for text in table["lines"]:
                 line = _Line(text, groups, weight)
                 slots = {"KEY" if slot == "PEM" else slot for slot in _SLOT.findall(text)}
+                for slot in sorted(slots.difference(LABELS, PLAIN_SLOTS)):
+                    raise ConfigError(
+                        f"{_TABLES}: [{name}]: unknown slot {{{slot}}}; "
+                        f"known: {', '.join((*LABELS, 'PEM', *sorted(PLAIN_SLOTS)))}"
+                    )
                 if name.startswith("none_"):
                     self._negative.append(line)
                 for label in slots.intersection(LABELS):
@@ -324,7 +344,7 @@ class Synthesizer:
                 yield _Piece(f"\n-----END {kind}PRIVATE KEY-----")
             else:
                 if slot not in filled or slot in ("word", "Word", "num", "hex2", "year"):
-                    filled[slot] = self._plain(slot, language) or match[0]
+                    filled[slot] = self._plain(slot, language)
                 yield _Piece(filled[slot])
         yield _Piece(line[position:])
 
@@ -397,7 +417,7 @@ class Synthesizer:
                 return "/".join([self._plain("org_handle", "")] * 2)
             case "org_handle":
                 return word() + rng.choice(["", "-org", "hq", "labs", "js", "-project"])
-        return ""
+        raise ValueError(f"{slot} is not among PLAIN_SLOTS")
 
 
 def revalue(document: Document, values: ValueMaker, rng: random.Random) -> Document:
@@ -436,19 +456,20 @@ def harvest_words(texts: Iterable[str], limit: int = 4000) -> list[str]:
     return [word for word, count in counts.most_common() if count <= num_texts / 10][:limit]
 
 
-def load_sources(folder: Path, *, num_chars: int, seed: int) -> list[Source]:
+def load_sources(
+    folder: Path, *, num_chars: int, seed: int, left_out: Counter[str]
+) -> list[Source]:
     """Draw real files from a folder that holds one unpacked package per subfolder.
 
     A language gets a share of the characters that grows with the square root of its number of
     files, and no package more than a quarter of a language. Vendored, minified and very large or
-    small files, and those that are not UTF-8, are left out.
+    small files, and those that are not UTF-8, are left out and counted by reason in `left_out`.
 
     Raises:
         DataError: The folder holds no source file.
     """
     rng = random.Random(seed)
     by_language: dict[str, list[Path]] = defaultdict(list)
-    left_out: Counter[str] = Counter()
     for path in find_source_files(folder, left_out):
         by_language[language_of(path) or ""].append(path)
     shares = {language: len(paths) ** 0.5 for language, paths in by_language.items()}
@@ -480,6 +501,10 @@ def write_examples(
 
     Returns:
         Number of spans by label and kind, and of windows left out by reason.
+
+    Raises:
+        ConfigError: The tables of lines have a slot that nothing fills.
+        OutputError: `output` cannot be written.
     """
     rng = random.Random(seed)
     synthesizer = Synthesizer(
@@ -489,7 +514,7 @@ def write_examples(
     sizes = Counter(source.language for source in sources)
     weights = [sizes[source.language] ** -0.5 for source in sources]
     stats: Counter[str] = Counter()
-    with output.open("w", encoding="utf-8") as file:
+    with open_whole(output) as file:
         written = 0
         while written < count:
             example = synthesizer.example(rng.choices(sources, weights)[0])
@@ -499,9 +524,8 @@ def write_examples(
             spans = example["spans"]
             assert isinstance(spans, list)
             stats.update(f"{span['label']} {span['kind']}" for span in spans)
-            file.write(
-                json.dumps({"id": f"synthetic-{written:06d}", **example}, ensure_ascii=False) + "\n"
-            )
+            record = {"id": f"synthetic-{written:06d}", **example}
+            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
             written += 1
     return stats
 

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 import random
-import shutil
 import time
 import tomllib
 from collections.abc import Iterator
@@ -27,11 +26,9 @@ from starencoder.config import PRESETS, EncoderConfig, load_config
 from starencoder.errors import ConfigError, DataError
 from starencoder.model import TokenClassifier
 from starencoder.settings import closest
-from starencoder.tokenizer import CodeTokenizer, load_tokenizer
+from starencoder.tokenizer import CodeTokenizer, copy_tokenizer, load_tokenizer
 
 _LOG = logging.getLogger(__name__)
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,7 +287,4 @@ def _save(
         dtype=torch.float16,
     )
     model.load_state_dict(own)
-    for name in _TOKENIZER_FILES:
-        source = Path(config.tokenizer) / name
-        if source.exists() and source.resolve() != (output / name).resolve():
-            shutil.copyfile(source, output / name)
+    copy_tokenizer(Path(config.tokenizer), output)

@@ -5,9 +5,7 @@ saves is loaded here. Tensors that are missing, unexpected or of another shape a
 """
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -17,15 +15,15 @@ from torch import Tensor, nn
 
 from starencoder.config import (
     CONFIG_FILE,
+    WEIGHTS_FILE,
     TaggerConfig,
     load_config,
     load_tagger_config,
+    refuse_lone_pickle,
 )
-from starencoder.errors import CheckpointError, OutputError
+from starencoder.errors import CheckpointError
+from starencoder.files import write_whole
 from starencoder.model import Encoder, PretrainingModel, TokenClassifier
-
-WEIGHTS_FILE = "model.safetensors"
-PICKLE_FILE = "pytorch_model.bin"
 
 _TIED = {
     # Other writers store these copies; here the second name holds the only one.
@@ -128,11 +126,7 @@ def read_weights(directory: Path) -> tuple[Path, dict[str, Tensor]]:
     """
     path = directory / WEIGHTS_FILE
     if not path.exists():
-        if (directory / PICKLE_FILE).exists():
-            raise CheckpointError(
-                f"{directory}: only {PICKLE_FILE} found, a pickle, which is never loaded here; "
-                f"convert it with: starencoder export convert {directory} OUT"
-            )
+        refuse_lone_pickle(directory)
         raise CheckpointError(f"{path}: missing; expected the model's weights there")
     try:
         with safe_open(path, "pt") as file:
@@ -154,20 +148,9 @@ def write_model_directory(
     Raises:
         OutputError: The directory cannot be written.
     """
-    weights = directory / WEIGHTS_FILE
-    partial = weights.with_name(weights.name + ".partial")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        # Not save_file, which makes a file that only its owner may read.
-        partial.write_bytes(save(dict(tensors), metadata={"format": "pt"}))
-        partial.replace(weights)
-        partial = directory / (CONFIG_FILE + ".partial")
-        partial.write_text(json.dumps(values, indent=2) + os.linesep, encoding="utf-8")
-        partial.replace(directory / CONFIG_FILE)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise OutputError(f"{directory}: cannot be written ({error})") from error
+    # Not save_file, which makes a file that only its owner may read.
+    write_whole(directory / WEIGHTS_FILE, save(dict(tensors), metadata={"format": "pt"}))
+    write_whole(directory / CONFIG_FILE, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def _save(

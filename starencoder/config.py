@@ -11,6 +11,8 @@ from pathlib import Path
 from starencoder.errors import CheckpointError, ConfigError
 
 CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+PICKLE_FILE = "pytorch_model.bin"
 
 _STARENCODER_VOCAB_AND_PAD = (49156, 49152)
 """`vocab_size` and `pad_token_id` of bigcode/starencoder, whose config.json has no NSP key."""
@@ -263,6 +265,19 @@ def load_tagger_config(directory: Path) -> TaggerConfig:
         return TaggerConfig.from_json(values)
     except ConfigError as error:
         raise CheckpointError(f"{directory / CONFIG_FILE}: {error}") from error
+
+
+def refuse_lone_pickle(directory: Path) -> None:
+    """Say how to convert a directory whose only weights are a pickle.
+
+    Raises:
+        CheckpointError: It is one.
+    """
+    if (directory / PICKLE_FILE).is_file() and not (directory / WEIGHTS_FILE).exists():
+        raise CheckpointError(
+            f"{directory}: only {PICKLE_FILE} found, a pickle, which is never loaded here; "
+            f"convert it with: starencoder export convert {directory} OUT"
+        )
 
 
 def read_config_json(directory: Path) -> dict[str, object]:

@@ -16,7 +16,7 @@ class ConfigError(StarEncoderError, ValueError):
 
 
 class MissingExtraError(StarEncoderError, ImportError):
-    """A package of an optional extra is not installed, or two exclude each other."""
+    """A package of an optional extra is not installed."""
 
 
 class CheckpointError(StarEncoderError):
@@ -35,3 +35,8 @@ class OutputError(StarEncoderError):
     """An output that cannot be written; whatever was there before is left as it was."""
 
     exit_code = 4
+
+
+def reason_of(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file cannot be read, without its path or content."""
+    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from starencoder.archives import ArchiveError, unpack_package
-from starencoder.errors import ConfigError, DataError, OutputError
+from starencoder.errors import ConfigError, DataError, OutputError, reason_of
+from starencoder.files import write_whole
 from starencoder.licences import is_permissive, licences_agree, stated_licence
 from starencoder.registries import (
     REGISTRIES,
@@ -146,7 +147,7 @@ def read_excluded(path: Path) -> frozenset[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
+        raise ConfigError(f"{path}: cannot be read ({reason_of(error)})") from error
     names = (line.partition("#")[0].split() for line in lines)
     return frozenset(_normal_name(words[0]) for words in names if words)
 
@@ -296,7 +297,7 @@ def _read_manifest(path: Path) -> dict[str, Unpacked]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
     entries = {}
     for number, line in enumerate(lines, 1):
         try:
@@ -318,9 +319,4 @@ def _write_manifest(output: Path, manifest: Mapping[str, Unpacked], order: Seque
     text = "".join(
         json.dumps(asdict(manifest[folder])) + "\n" for folder in folders if folder in manifest
     )
-    temporary = output / f".{MANIFEST}.new"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(output / MANIFEST)
-    except OSError as error:
-        raise OutputError(f"{output / MANIFEST}: cannot be written ({error.strerror})") from error
+    write_whole(output / MANIFEST, text.encode())

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from starencoder.errors import ConfigError, DataError
+from starencoder.errors import ConfigError, DataError, reason_of
 from starencoder.languages import language_of
 
 _FILE_BYTES = (300, 200_000)
@@ -86,7 +86,7 @@ def iter_texts(paths: Sequence[Path], *, column: str, left_out: Counter[str]) ->
             try:
                 yield path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise DataError(f"{path}: cannot be read as UTF-8 ({error})") from error
+                raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
 
 
 def _iter_shard(path: Path, column: str, left_out: Counter[str]) -> Iterator[str]:

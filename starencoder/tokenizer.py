@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starencoder.errors import CheckpointError, ConfigError, MissingExtraError, OutputError
+from starencoder.errors import CheckpointError, ConfigError, MissingExtraError, reason_of
+from starencoder.files import write_whole
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,6 +26,7 @@ SENTINELS = (
 """StarCoder's special tokens in the order of their ids."""
 
 TOKENIZER_FILE = "tokenizer.json"
+_SIDE_FILES = ("special_tokens_map.json", "tokenizer_config.json")
 
 _ENCODER_TOKENS = ("<pad>", "<sep>", "<cls>", "<mask>")
 # Each special token by the names that StarEncoder and BERT give it.
@@ -103,7 +105,10 @@ def load_tokenizer(model_dir: Path) -> CodeTokenizer:
         ) from error
     # The package raises a plain Exception for a file it cannot use.
     except Exception as error:
-        raise CheckpointError(f"{path}: not a tokenizer ({error})") from error
+        raise CheckpointError(
+            f"{path}: not a tokenizer ({error}); copy it again, or make one with: "
+            "starencoder tokenizer train"
+        ) from error
     vocabulary = bpe.get_vocab()
     named = _named_tokens(model_dir)
     special = {}
@@ -121,7 +126,7 @@ def load_tokenizer(model_dir: Path) -> CodeTokenizer:
 def _named_tokens(model_dir: Path) -> dict[str, str]:
     """The names that Hugging Face's side files give to the special tokens."""
     named: dict[str, str] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+    for name in _SIDE_FILES:
         path = model_dir / name
         if not path.exists():
             continue
@@ -205,11 +210,25 @@ def save_tokenizer(bpe: "Tokenizer", directory: Path) -> None:
         "model_input_names": ["input_ids", "attention_mask"],
         **{f"{role}_token": spellings[0] for role, spellings in _SPELLINGS.items()},
     }
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / TOKENIZER_FILE).write_text(bpe.to_str(pretty=True), encoding="utf-8")
-        (directory / "tokenizer_config.json").write_text(
-            json.dumps(config, indent=2) + "\n", encoding="utf-8"
-        )
-    except OSError as error:
-        raise OutputError(f"{directory}: cannot be written ({error.strerror})") from error
+    write_whole(directory / TOKENIZER_FILE, bpe.to_str(pretty=True).encode())
+    write_whole(directory / "tokenizer_config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+
+def copy_tokenizer(source: Path, output: Path) -> list[Path]:
+    """Copy the files of a tokenizer that are there; return the copies.
+
+    Raises:
+        CheckpointError: One cannot be read.
+        OutputError: `output` cannot be written.
+    """
+    copies = []
+    for name in (TOKENIZER_FILE, *_SIDE_FILES):
+        path = source / name
+        if path.is_file():
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise CheckpointError(f"{path}: cannot be read ({reason_of(error)})") from error
+            write_whole(output / name, content)
+            copies.append(output / name)
+    return copies

@@ -42,7 +42,7 @@ def test_what_agrees_passes_and_is_reported_as_zero():
 
 
 def test_the_error_names_the_difference_the_chunk_and_the_token():
-    message = r"^model\.onnx: .* by 3\.0e-02 \(limit 1e-04\) at chunk 2, token 1$"
+    message = r"^model\.onnx: .* by 3\.0e-02 \(limit 1e-04\) at chunk 2, token 1; report"
     with pytest.raises(ParityError, match=message):
         check_parity(uniform, with_change(2, 1, 0, 0.03), CHUNKS, limit=1e-4, name="model.onnx")
 

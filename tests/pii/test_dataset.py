@@ -54,6 +54,22 @@ def test_a_line_that_is_no_record_is_named_and_its_text_is_not_quoted(tmp_path, 
     assert "Lena" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("span", "message"),
+    [
+        ({"label": "Lena"}, r"label of the span 0\.\.3 is unknown; known: .*PASSWORD"),
+        ({"label": "NAME", "kind": "Lena"}, r"kind of the span 0\.\.3 is unknown; known: real,"),
+        ({"label": "NAME", "start": "Lena"}, "expected an object"),
+    ],
+)
+def test_a_wrong_field_of_a_span_is_named_with_what_is_known(tmp_path, span, message):
+    path = write(tmp_path / "d.jsonl", record(spans=[{"start": 0, "end": 3, **span}]))
+
+    with pytest.raises(DataError, match=message) as error:
+        read_documents(path)
+    assert "Lena" not in str(error.value)
+
+
 def test_a_missing_file_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match=r"none\.jsonl"):
         read_documents(tmp_path / "none.jsonl")

@@ -8,7 +8,7 @@ import pytest
 
 from pii.dataset import Document, read_documents
 from pii.detect import Detector, load_detector
-from pii.evaluate import predict, score_table, write_predictions
+from pii.evaluate import calibrate, predict, score_table, write_predictions
 from pii.labels import LABELS
 from pii.metrics import count_matches, total
 from pii.spans import Span
@@ -110,7 +110,29 @@ def test_predictions_are_written_without_their_values(scored, tmp_path):
             {"start": s.start, "end": s.end, "label": s.label, "score": s.score} for s in spans
         ]
     with pytest.raises(OutputError, match=r"p: cannot be written"):
-        write_predictions(documents, predictions, tmp_path / "absent" / "p")
+        write_predictions(documents, predictions, path / "p")
+
+
+def test_a_record_that_fails_leaves_the_predictions_that_were_there(scored, tmp_path):
+    documents, predictions = scored
+    path = tmp_path / "predicted.jsonl"
+    path.write_text("before", encoding="utf-8")
+
+    with pytest.raises(ValueError, match="zip"):
+        write_predictions(documents, predictions[:-1], path)
+    assert path.read_text(encoding="utf-8") == "before"
+
+
+def test_a_full_disk_leaves_the_config_that_was_there(tmp_path, monkeypatch):
+    config = tmp_path / "config.json"
+    config.write_text('{"pii": {}}', encoding="utf-8")
+    # In the way of the temporary file; any other error while it is written ends alike.
+    (tmp_path / "config.json.partial").mkdir()
+    monkeypatch.setattr("pii.evaluate.load_detector", lambda _: None)
+
+    with pytest.raises(OutputError, match=r"config\.json: cannot be written"):
+        calibrate(tmp_path, [])
+    assert config.read_text(encoding="utf-8") == '{"pii": {}}'
 
 
 def test_examples_are_not_predicted_and_attributions_are():

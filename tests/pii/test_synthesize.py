@@ -1,18 +1,30 @@
+import json
 import os
 import random
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 pytest.importorskip("faker")
 
+import pii.synthesize
 from pii.dataset import Document
 from pii.labels import LABELS
 from pii.spans import Span
-from pii.synthesize import Source, harvest_words, revalue, write_examples
+from pii.synthesize import (
+    PLAIN_SLOTS,
+    Source,
+    Synthesizer,
+    harvest_words,
+    load_sources,
+    revalue,
+    write_examples,
+)
 from pii.values import ValueMaker
+from starencoder.errors import ConfigError, OutputError
 
 WORDS = "server buffer stream widget cloud parse render apple river config engine token".split()
 CODE = (
@@ -44,8 +56,6 @@ def test_the_same_seed_gives_the_same_examples_and_another_seed_others(sources, 
 
 
 def test_every_label_and_both_kinds_are_planted_and_the_real_values_are_gone(sources, tmp_path):
-    import json
-
     records = [json.loads(line) for line in made(sources, tmp_path, "a", seed=1).splitlines()]
 
     found = {(span["label"], span["kind"]) for record in records for span in record["spans"]}
@@ -54,6 +64,47 @@ def test_every_label_and_both_kinds_are_planted_and_the_real_values_are_gone(sou
     for record in records:
         assert not re.search("Rosalind|rferreira|Lw83kdPq", record["text"])
         assert not re.search(r"\{[A-Za-z]\w+\}", record["text"].replace(CODE, ""))
+
+
+def synthesizer_of(lines, tmp_path, monkeypatch):
+    tables = tmp_path / "lines.toml"
+    tables.write_text(f"[c]\ngroups = ['*']\nlines = {json.dumps(lines)}\n", encoding="utf-8")
+    monkeypatch.setattr(pii.synthesize, "_TABLES", tables)
+    rng = random.Random(1)
+    return Synthesizer(rng, ValueMaker(rng, WORDS))
+
+
+def test_a_slot_that_nothing_fills_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match=r"lines\.toml: \[c\]: unknown slot \{pasword\}; known"):
+        synthesizer_of(["x = {num}", "y = {pasword}"], tmp_path, monkeypatch)
+
+
+def test_every_slot_is_filled_and_named_in_the_head_of_the_tables(tmp_path, monkeypatch):
+    head = pii.synthesize._TABLES.read_text(encoding="utf-8").partition("[")[0]
+    assert {slot for slot in PLAIN_SLOTS if f"{{{slot}}}" not in head} == set()
+    synthesizer = synthesizer_of(["{num}"], tmp_path, monkeypatch)
+    for slot in PLAIN_SLOTS:
+        pieces = list(synthesizer._fill(f"<{{{slot}}}>", "Python"))
+        assert len("".join(piece.text for piece in pieces)) > 2
+
+
+def test_an_output_that_cannot_be_written_is_an_output_error(sources, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match="x: cannot be written"):
+        write_examples(sources, tmp_path / "file" / "x", count=1, seed=1)
+
+
+def test_files_that_no_example_is_drawn_from_are_counted(tmp_path):
+    (tmp_path / "package").mkdir()
+    for name in ("a.py", "b.min.js", "c.unheard-of"):
+        (tmp_path / "package" / name).write_text(CODE, encoding="utf-8")
+    (tmp_path / "package" / "d.py").write_bytes(CODE.encode() + b"\xe9")
+    left_out = Counter()
+
+    sources = load_sources(tmp_path, num_chars=10**6, seed=1, left_out=left_out)
+
+    assert len(sources) == 1
+    assert left_out == {"vendored or minified": 1, "language not known": 1, "not UTF-8": 1}
 
 
 def test_new_values_leave_the_text_outside_the_spans_alone():

@@ -703,6 +703,14 @@ def test_an_output_that_cannot_be_written_stops_the_run(server, tmp_path):
         fetch(pypi(), tmp_path / "file" / "output")
 
 
+def test_a_list_of_names_that_cannot_be_read_is_named_once(tmp_path):
+    (tmp_path / "latin").write_bytes(b"\xe9")
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "latin", "not UTF-8")):
+        with pytest.raises(ConfigError) as error:
+            read_excluded(path)
+        assert str(error.value) == f"{path}: cannot be read ({reason})"
+
+
 def test_a_damaged_manifest_is_named_with_its_line(tmp_path):
     (tmp_path / "manifest.jsonl").write_text('{"registry": 1}\n')
     with pytest.raises(DataError, match=r"manifest\.jsonl line 1"):

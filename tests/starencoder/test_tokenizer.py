@@ -224,7 +224,7 @@ def test_a_directory_that_cannot_be_loaded_says_why(directory, tmp_path):
     with pytest.raises(CheckpointError, match="not a tokenizer"):
         load_tokenizer(tmp_path)
     (tmp_path / TOKENIZER_FILE).write_bytes(b"\xff\xfe")
-    with pytest.raises(CheckpointError, match="not a tokenizer"):
+    with pytest.raises(CheckpointError, match=r"not a tokenizer .*; copy it again"):
         load_tokenizer(tmp_path)
     folder = renamed(directory, tmp_path / "a", ("<pad>", "<sep>", "<cls>", "<other>"))
     with pytest.raises(CheckpointError, match=r"no mask token; expected <mask> or \[MASK\]"):
@@ -265,6 +265,14 @@ def test_a_directory_that_cannot_be_written_is_an_output_error(tmp_path):
         save_tokenizer(train_tokenizer(TEXTS, SMALLEST), tmp_path / "file" / "below")
 
 
+def test_a_tokenizer_that_cannot_be_saved_leaves_the_one_that_was_there(tmp_path):
+    (tmp_path / TOKENIZER_FILE).write_text("before", encoding="utf-8")
+    (tmp_path / f"{TOKENIZER_FILE}.partial").mkdir()
+    with pytest.raises(OutputError, match=r"tokenizer\.json: cannot be written"):
+        save_tokenizer(train_tokenizer(TEXTS, SMALLEST), tmp_path)
+    assert (tmp_path / TOKENIZER_FILE).read_text(encoding="utf-8") == "before"
+
+
 def train(*arguments):
     return cli.main(["tokenizer", "train", *map(str, arguments)])
 
@@ -296,12 +304,13 @@ def test_files_a_folder_and_shards_of_the_same_texts_give_the_same_tokenizer(tmp
     assert load_tokenizer(tmp_path / "a").vocab_size == VOCAB_SIZE
 
 
-def test_a_draw_is_told_by_its_seed(tmp_path):
+def test_a_draw_is_told_by_its_seed_and_says_what_it_left_out(tmp_path, capsys):
     for package in ("one", "two"):
         (tmp_path / "packages" / package).mkdir(parents=True)
         for number, text in enumerate(TEXTS):
             path = tmp_path / "packages" / package / f"{number}.py"
             path.write_text(text.replace("the", package), encoding="utf-8")
+    (tmp_path / "packages" / "two" / "notes.unheard-of").write_text("", encoding="utf-8")
     command = [tmp_path / "packages", "--vocab-size", VOCAB_SIZE, "--chars", 20_000]
 
     for name, seed in (("a", ()), ("b", ("--seed", 1)), ("c", ("--seed", 2))):
@@ -309,6 +318,7 @@ def test_a_draw_is_told_by_its_seed(tmp_path):
 
     made = [(tmp_path / name / TOKENIZER_FILE).read_bytes() for name in "abc"]
     assert made[0] == made[1] != made[2]
+    assert "left out: 1 language not known" in capsys.readouterr().err
 
 
 def test_each_mistake_of_the_command_is_one_clear_line(tmp_path, capsys):
@@ -321,7 +331,7 @@ def test_each_mistake_of_the_command_is_one_clear_line(tmp_path, capsys):
     parquet.write_table(pa.table({"content": [1, 2]}), numbers)
     for arguments, message in (
         ([tmp_path / "absent"], "absent: no such file"),
-        ([latin], "latin.txt: cannot be read as UTF-8"),
+        ([latin], "latin.txt: cannot be read (not UTF-8)"),
         ([broken], "broken.parquet: not a parquet file"),
         ([numbers], "column content holds int64, expected strings"),
         ([numbers, "--text-column", "text"], "no column text; it has content"),

@@ -1,0 +1,46 @@
+"""Files that appear whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from starencoder.errors import OutputError
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when all of it is written; its folder is made if needed.
+
+    What is there and no file, such as a pipe or `/dev/null`, is written to as it is.
+
+    Raises:
+        OutputError: It cannot be written; what was there before is left.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with partial.open("wb") as file:
+                yield file
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink()
+            raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file as `open_whole` does.
+
+    Raises:
+        OutputError: It cannot be written; what was there before is left.
+    """
+    with open_whole(path) as file:
+        file.write(content)
