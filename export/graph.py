@@ -5,6 +5,8 @@ are not found again. A tagger's graph is short, so it is written down instead, w
 fused operators (domain com.microsoft) where they are the fastest.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -45,15 +47,17 @@ class Graph:
         self._nodes.append(helper.make_node(operator, inputs, outputs, domain=domain, **attributes))
         return outputs
 
-    def add_positions(
-        self, embedded: str, input_ids: str, position_and_segment: npt.NDArray[np.float32]
+    def linear(
+        self,
+        name: str,
+        value: str,
+        matrix: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
     ) -> str:
-        """Add to `(batch, seq, hidden)` the first seq rows of a table `(max_positions, hidden)`."""
-        self.constant("zero", np.array([0], np.int64))
-        seq = self.node("Shape", [input_ids], "seq", start=1, end=2)
-        table = self.constant("position_table", position_and_segment)
-        positions = self.node("Slice", [table, "zero", seq, "zero"], "positions")
-        return self.node("Add", [embedded, positions], "embedding_sum")
+        """Multiply the last axis by `(in, out)` and add a bias `(out,)`, in float32."""
+        inputs = [value, self.constant(f"{name}.weight", matrix)]
+        product = self.node("MatMul", inputs, f"{name}.product")
+        return self.node("Add", [product, self.constant(f"{name}.bias", bias)], name)
 
     def layer_norm(
         self,
@@ -144,3 +148,48 @@ class TaggerWeights:
         """Position embeddings plus the embedding of segment A: a tagger reads one segment only."""
         segment = self.array("embeddings.token_type_embeddings.weight")[:1]
         return np.add(self.array("embeddings.position_embeddings.weight"), segment)
+
+
+def add_embeddings(graph: Graph, weights: TaggerWeights, words: str) -> str:
+    """From token embeddings `(batch, seq, hidden)` to what the first layer reads."""
+    graph.constant("zero", np.array([0], np.int64))
+    seq = graph.node("Shape", ["input_ids"], "seq", start=1, end=2)
+    table = graph.constant("position_table", weights.positions_and_segment())
+    positions = graph.node("Slice", [table, "zero", seq, "zero"], "positions")
+    total = graph.node("Add", [words, positions], "embedding_sum")
+    epsilon = weights.config.layer_norm_eps
+    return graph.layer_norm("embedding", total, *weights.norm("embeddings"), epsilon=epsilon)
+
+
+def add_layers(
+    graph: Graph,
+    weights: TaggerWeights,
+    hidden: str,
+    *,
+    linear: Callable[[str, str], str],
+    attention: Callable[[int, str], str],
+) -> str:
+    """The encoder's layers, from `(batch, seq, hidden)` to the same shape.
+
+    Args:
+        graph: Where the nodes go.
+        weights: The tagger's.
+        hidden: What the first layer reads.
+        linear: Adds the linear layer of a name after a value.
+        attention: Adds a layer's attention, up to its output projection, after a value.
+    """
+    epsilon = weights.config.layer_norm_eps
+    for index in range(weights.config.num_layers):
+        layer = f"encoder.layer.{index}"
+        projected = linear(f"{layer}.attention.output.dense", attention(index, hidden))
+        total = graph.node("Add", [projected, hidden], f"{layer}.attention.sum")
+        attended = graph.layer_norm(
+            f"{layer}.attention", total, *weights.norm(f"{layer}.attention.output"), epsilon=epsilon
+        )
+        inner = linear(f"{layer}.intermediate.dense", attended)
+        # The bias is added in front: on a CPU, Gelu alone is 1.7 times as fast as BiasGelu.
+        activated = graph.node("Gelu", [inner], f"{layer}.gelu")
+        projected = linear(f"{layer}.output.dense", activated)
+        total = graph.node("Add", [projected, attended], f"{layer}.sum")
+        hidden = graph.layer_norm(layer, total, *weights.norm(f"{layer}.output"), epsilon=epsilon)
+    return hidden
