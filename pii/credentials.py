@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from pii.boundaries import Found, begins_word
-from pii.providers import TokenRule
+from pii.providers import UUID, TokenRule
 
 # --- Private keys in PEM armour -----------------------------------------------------------------
 
@@ -134,20 +134,30 @@ _BASIC = re.compile(r"[Bb]asic[ +](?P<value>[A-Za-z0-9+/]{8,400}={0,2})(?![A-Za-
 _BEARER = re.compile(
     r"[Bb]earer[ +](?P<value>[A-Za-z0-9_~+/.-]{16,4096}={0,2})(?![A-Za-z0-9+/=_-])"
 )
-_AUTH_PARAMETER = re.compile(r"(?P<value>[A-Za-z0-9_~+/.-]{16,4096}={0,2})")
 
 
 def find_basic_auth(text: str) -> Iterator[Found]:
     """Values of Basic authorization (RFC 7617) that decode to user:password."""
-    for keyword in ("Basic", "basic"):
-        at = text.find(keyword)
+    return _find_authorization(text, ("Basic", "basic"), _BASIC, _is_user_password)
+
+
+def find_bearer_tokens(text: str) -> Iterator[Found]:
+    """Values of Bearer authorization (RFC 6750) that look random."""
+    return _find_authorization(text, ("Bearer", "bearer"), _BEARER, _looks_random)
+
+
+def _find_authorization(
+    text: str, schemes: tuple[str, ...], regex: re.Pattern[str], accept: Callable[[str], bool]
+) -> Iterator[Found]:
+    for scheme in schemes:
+        at = text.find(scheme)
         while at >= 0:
-            resume = at + 5
-            hit = _BASIC.match(text, at)
-            if hit is not None and begins_word(text, at) and _is_user_password(hit["value"]):
+            resume = at + len(scheme)
+            hit = regex.match(text, at)
+            if hit is not None and begins_word(text, at) and accept(hit["value"]):
                 yield hit.start("value"), hit.end("value"), "KEY"
                 resume = hit.end()
-            at = text.find(keyword, resume)
+            at = text.find(scheme, resume)
 
 
 def _is_user_password(value: str) -> bool:
@@ -156,19 +166,6 @@ def _is_user_password(value: str) -> bool:
     except (binascii.Error, ValueError):
         return False
     return ":" in decoded and decoded.isprintable()
-
-
-def find_bearer_tokens(text: str) -> Iterator[Found]:
-    """Values of Bearer authorization (RFC 6750) that look random."""
-    for keyword in ("Bearer", "bearer"):
-        at = text.find(keyword)
-        while at >= 0:
-            resume = at + 6
-            hit = _BEARER.match(text, at)
-            if hit is not None and begins_word(text, at) and _looks_random(hit["value"]):
-                yield hit.start("value"), hit.end("value"), "KEY"
-                resume = hit.end()
-            at = text.find(keyword, resume)
 
 
 def _looks_random(value: str) -> bool:
@@ -246,7 +243,7 @@ def _assigned_key(text: str, at: int, name: str) -> tuple[int, int] | None:
         return None
     if name.lower() == "token" and _NO_SECRET_TOKEN.search(text[max(0, at - 24) : at - 5]):
         return None
-    if _UUID.fullmatch(hit["value"]):
+    if re.fullmatch(UUID, hit["value"]):
         # A key can be a UUID; a "token" that is one is mostly the identifier of a request.
         return None if name.lower() == "token" else hit.span("value")
     return hit.span("value") if _is_random(hit["value"]) else None
@@ -281,9 +278,6 @@ def _is_random(value: str) -> bool:
     kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in value if c.isalnum()]
     changes = sum(a != b for a, b in pairwise(kinds))
     return "d" in kinds and changes >= max(4, len(kinds) / 6)
-
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 # --- Tokens of known providers ------------------------------------------------------------------

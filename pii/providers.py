@@ -11,7 +11,7 @@ from dataclasses import dataclass
 _ALNUM = "[A-Za-z0-9]"
 _WORD = "[A-Za-z0-9_-]"
 _HEX = "[0-9a-f]"
-_UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _DIGITS = "0123456789"
 _LOWER_HEX = "0123456789abcdef"
 _ALNUM_CHARS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -68,7 +68,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "FwoG",
         "IQoJ",
     ),
-    _token("aws-mws-token", "Amazon MWS authorisation token", f"amzn\\.mws\\.{_UUID}", "amzn.mws."),
+    _token("aws-mws-token", "Amazon MWS authorisation token", f"amzn\\.mws\\.{UUID}", "amzn.mws."),
     _token("aws-bedrock-key", "Amazon Bedrock API key", "ABSK[A-Za-z0-9+/]{109,269}={0,2}", "ABSK"),
     _token(
         "azure-storage-key",
@@ -123,7 +123,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "doo_v1_",
         "dor_v1_",
     ),
-    _token("heroku-key", "Heroku API key", f"HRKU-(?:{_UUID}|AA{_WORD}{{58}})", "HRKU-"),
+    _token("heroku-key", "Heroku API key", f"HRKU-(?:{UUID}|AA{_WORD}{{58}})", "HRKU-"),
     _token(
         "fly-token",
         "Fly.io macaroon token",
@@ -206,7 +206,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "ops_eyJ",
     ),
     _token(
-        "launchdarkly-key", "LaunchDarkly SDK or API key", f"(?:sdk|api)-{_UUID}", "sdk-", "api-"
+        "launchdarkly-key", "LaunchDarkly SDK or API key", f"(?:sdk|api)-{UUID}", "sdk-", "api-"
     ),
     _token(
         "dynatrace-token",
@@ -372,7 +372,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
     _token("postman-key", "Postman API key", f"PMAK-{_HEX}{{24}}-{_HEX}{{34}}", "PMAK-"),
     _token("prefect-key", "Prefect API key", f"pn[ub]_{_ALNUM}{{36}}", "pnu_", "pnb_"),
     _token("deno-token", "Deno Deploy token", f"dd[pwo]_{_ALNUM}{{36}}", "ddp_", "ddw_", "ddo_"),
-    _token("wakatime-key", "WakaTime API key", f"waka_{_UUID}", "waka_"),
+    _token("wakatime-key", "WakaTime API key", f"waka_{UUID}", "waka_"),
     # Models
     _led(
         "openai-legacy-key",
@@ -540,7 +540,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
     _token(
         "plaid-token",
         "Plaid access token",
-        f"access-(?:sandbox|development|production)-{_UUID}",
+        f"access-(?:sandbox|development|production)-{UUID}",
         "access-sandbox-",
         "access-development-",
         "access-production-",
@@ -614,7 +614,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
     _token(
         "hubspot-token",
         "HubSpot private app token",
-        f"pat-(?:na|eu|ap)[0-9]-{_UUID}",
+        f"pat-(?:na|eu|ap)[0-9]-{UUID}",
         "pat-na",
         "pat-eu",
         "pat-ap",
@@ -696,7 +696,7 @@ CONTEXT_RULES: tuple[TokenRule, ...] = (
         "heroku-api-key",
         "Heroku API key (a UUID) beside its name",
         ("HEROKU_API_KEY", "heroku_api_key"),
-        _UUID,
+        UUID,
     ),
     _setting(
         "twilio-auth-token",

@@ -73,7 +73,6 @@ def redact(text: str, spans: Sequence[Span], operator: Operator) -> Redaction:
 
 def tag_operator(value: str, span: Span) -> str | None:
     """Put the label in angle brackets: `<EMAIL>`."""
-    del value
     return f"<{span.label}>"
 
 

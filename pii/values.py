@@ -26,7 +26,6 @@ _LOCALES = {
     "he_IL": 1, "fa_IR": 1, "hi_IN": 1, "th_TH": 1,
 }  # fmt: skip
 _NAMES_PER_LOCALE = 300
-_TITLES = ("Dr", "Mr", "Mrs", "Ms", "Prof", "Ing", "Herr", "Frau", "Dott", "Sr", "Sra", "Mgr")
 
 _TLDS = (
     "com com com com org org net net io dev de fr co.uk uk ca au jp cn ru it nl se ch at pl cz "
