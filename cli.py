@@ -6,6 +6,7 @@ the `run_...` functions, so that `--help` stays quick.
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code of the process."""
     if sys.stderr is None:  # closed: no file that is opened here may get its number
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        # Unbuffered (python -u): a raw file may take a part of what it is given, and say so only
+        # in a count that nobody looks at.
+        buffer = io.BufferedWriter(sys.stdout.buffer)
+        sys.stdout = io.TextIOWrapper(buffer, encoding=sys.stdout.encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:  # a name or value that the terminal's encoding lacks must not stop us

@@ -33,6 +33,11 @@ _GENERIC_TLDS = (
     "security services shop show site social software solutions space store stream studio study "
     "support systems team tech technology tips today tokyo tools top town training university "
     "ventures video vip vision wang webcam website wien wiki win work works world wtf xyz zone "
+    "abudhabi africa alsace amsterdam barcelona bayern bcn boston bot brussels bzh capetown cat "
+    "charity cologne construction corsica cymru desi doha dubai durban eus foo gal gent hamburg "
+    "helsinki ing irish ist istanbul joburg koeln krd kyoto lat lgbt madrid melbourne miami moscow "
+    "nagoya ngo nrw okinawa osaka quebec rio ruhr ryukyu saarland scot stockholm swiss sydney "
+    "taipei tatar tirol vegas versicherung vlaanderen vodka voyage wales yokohama zuerich "
     # Not delegated; used in tests, documentation and private networks (RFC 2606, 6762).
     "test example invalid localhost local localdomain internal lan tld home corp onion"
 )
@@ -183,9 +188,10 @@ def _hidden_email(text: str, at_start: int, at_end: int) -> Found | None:
 
 _IPV4 = re.compile(r"[0-9][0-9]{0,2}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 _VERSION_BEFORE = re.compile(
-    r"(?:version|versions|ver|release|rev|revision|\bv|alpha|beta|[=~^!<>]=|~>|\^|build|firmware|"
-    r"oid|sections?|sect?\.|chapter|clause|paragraph|annex|figure|table|step|rfc[ -]?[0-9]{1,5},?|"
-    r"iso|draft|standard|c\+\+ ?[0-9]{1,2}|§)[\"'`\s:=(/_-]{0,4}\Z",
+    # Not the end of another word: "server" is no "ver", "stable" no "table".
+    r"(?:versions?|(?<![a-z])(?:ver|release|rev|revision|v|alpha|beta|build|firmware|oid|"
+    r"sections?|sect?\.|chapter|clause|paragraph|annex|figure|table|step|rfc[ -]?[0-9]{1,5},?|iso|"
+    r"draft|standard|c\+\+ ?[0-9]{1,2})|[=~^!<>]=|~>|\^|§)[\"'`\s:=(/_-]{0,4}\Z",
     re.IGNORECASE,
 )
 _VERSION_WORD = 16

@@ -199,9 +199,8 @@ def _made_up_ip(text: str, span: Span) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         groups = address.exploded.lower().split(":")
         filled = [group for group in groups if group != "0000"]
-        return (len(filled) <= 2 and groups[1] == "0000") or any(
-            group in ("dead", "beef", "cafe", "babe", "abcd", "1234") for group in groups
-        )
+        words = sum(group in ("dead", "beef", "cafe", "babe", "abcd", "1234") for group in groups)
+        return (len(filled) <= 2 and groups[1] == "0000") or words >= 2 or groups[0] == "dead"
     octets = [int(octet) for octet in str(address).split(".")]
     evenly = len({b - a for a, b in pairwise(octets)}) == 1 or octets[:3] == [1, 2, 3]
     if evenly or len(set(octets[:3])) == 1 or octets[1:] == [0, 0, 1]:
@@ -546,14 +545,12 @@ def _placeholder_key(text: str, span: Span) -> bool:
 
 
 def _plain_key(text: str, span: Span) -> bool:
-    """A few words, each of one case, or a short number: a message, a telephone number."""
+    """A few words, an identifier without digits, or a short number, as of a telephone."""
     value = text[span.start : span.end][:200]
     if value.isdigit():
         return len(value) <= 15
     words = value.split()
-    plain = all(
-        word.isalpha() and word in (word.lower(), word.upper(), word.title()) for word in words
-    )
+    plain = all(word.isalpha() for word in words) or value.replace("_", "").isalpha()
     return plain and len(words) <= 6 and not is_gibberish(value)
 
 
@@ -683,11 +680,21 @@ def _template(text: str, span: Span) -> bool:
     return 0 <= opens < closes and bool(_TO_FILL_IN.fullmatch(line, opens + 1, closes))
 
 
+_DECLARES = re.compile(
+    r"(?:\A|[^\w])(?:class|def|func|function|struct|enum|trait|interface|import|new|extends|"
+    r"return|fn)\s\Z"
+)
+
+
 def _expression(text: str, span: Span) -> bool:
     value = text[span.start : span.end][:300]
+    if text.startswith("://", span.end):  # the scheme of a URL
+        return True
     if span.label == "PASSWORD" and value.removeprefix(".").isidentifier():
         after = text[span.end : span.end + 3]
         if after.startswith("(") or _ASSIGNED_TO.match(after):
+            return True
+        if _DECLARES.search(text[max(0, span.start - 12) : span.start]):
             return True
     return bool(_EXPRESSION.fullmatch(value))
 

@@ -864,6 +864,25 @@ def test_a_disk_that_fills_up_leaves_the_originals_whole_and_nothing_half_writte
     assert ("b.py" in written) == (where == "--in-place")
 
 
+@posix_only
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_file_that_cannot_grow_is_no_success(unbuffered):
+    import resource
+
+    write("a.py", TEXT * 2000)
+    with Path("out").open("wb") as out:
+        done = subprocess.run(
+            [PROGRAM, "redact", *NONE, "a.py"],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+            check=False,
+        )
+    assert done.returncode == 4
+    assert b"stdout: File too large" in done.stderr
+
+
 @linux_only
 @pytest.mark.parametrize(
     "arguments",

@@ -320,3 +320,16 @@ def test_a_filter_reads_only_a_bounded_stretch_of_a_long_line():
 
     assert classify(text, spans)
     assert 0 < Watched.longest <= 400
+
+
+@pytest.mark.parametrize("address", ["2a02:6b8:b010:cafe:1::115", "2a01:4f8:c0c:1234::1"])
+def test_one_group_that_spells_a_word_makes_no_address_up(address):
+    assert kind("IP_ADDRESS", address) == "real"
+    assert kind("IP_ADDRESS", "2a01:dead:beef::7:1") == "example"
+
+
+def test_the_scheme_of_a_url_and_what_is_declared_are_no_secrets():
+    assert kind("PASSWORD", "srv", 'url = "mongodb+', '://x.corp.io"') == "example"
+    assert kind("PASSWORD", "GraniteMoe", "class ", "(Base):") == "example"
+    assert kind("KEY", "AutoTokenizer", "import Model, ", "\n") == "example"
+    assert kind("KEY", "gv6URkSsqxTz", 'key = "', '"\n') == "real"

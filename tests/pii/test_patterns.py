@@ -598,3 +598,8 @@ def test_a_quoted_literal_of_letters_and_digits_given_to_a_password_is_found(for
 )
 def test_words_and_unquoted_values_are_left_to_the_encoder(text):
     assert find_patterns(text) == []
+
+
+@pytest.mark.parametrize("word", ["server", "nameserver", "resolver", "driver =", "over", "stable"])
+def test_the_end_of_another_word_makes_no_version(word):
+    assert [span.label for span in find_patterns(f"{word} 93.184.216.34\n")] == ["IP_ADDRESS"]
