@@ -35,11 +35,11 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+	$(BIN)/pytest -n 2 -m "not slow"
 	$(BIN)/python tests/check_wheel.py
 
 test-slow: $(VENV)/.test
-	$(BIN)/pytest -m "slow and not gpu"
+	$(BIN)/pytest -m slow
 
 format: $(VENV)/.test
 	$(BIN)/ruff format .

@@ -113,11 +113,6 @@ class EncoderConfig:
         if self.nsp_is_next_index not in (0, 1):
             raise ConfigError(f"nsp_is_next_index must be 0 or 1, got {self.nsp_is_next_index}")
 
-    @property
-    def head_size(self) -> int:
-        """Width of one attention head."""
-        return self.hidden_size // self.num_heads
-
     def to_json(self) -> dict[str, object]:
         """The keys of a Hugging Face BERT `config.json`, plus `nsp_is_next_index`."""
         values: dict[str, object] = dict(_REQUIRED_VALUES)
