@@ -71,7 +71,7 @@ class TrainConfig:
     """Decay of the moving average of the weights, which is what is saved."""
     max_tokens: int = 126
     """Longest chunk, without cls and sep."""
-    stride: int = 96
+    stride: int = 112
     """Step between chunks when detecting."""
     save_every: int = 2000
     """Steps between saves of the averaged weights."""
