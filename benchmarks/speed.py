@@ -23,30 +23,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from starencoder.languages import language_of
+
 SEED = 1
 MEGABYTE = 1_000_000
 LARGEST_FILE = MEGABYTE
-LANGUAGES = {
-    "C": "c h",
-    "C++": "cc cpp cxx hpp hxx",
-    "Go": "go",
-    "HTML": "html htm erb",
-    "Java": "java",
-    "JavaScript": "js cjs mjs jsx",
-    "JSON": "json",
-    "Markdown": "md rst",
-    "Perl": "pl pm t",
-    "PHP": "php",
-    "Python": "py",
-    "Ruby": "rb",
-    "Rust": "rs",
-    "Shell": "sh bash",
-    "SQL": "sql",
-    "Tcl": "tcl",
-    "TypeScript": "ts tsx cts",
-    "XML": "xml xsd",
-    "YAML": "yml yaml",
-}
 LARGEST_SHARE = 0.1
 SECONDS_BETWEEN_SAMPLES = 0.2
 COLD_STARTS = 10
@@ -104,14 +85,15 @@ def cpu_name() -> str:
 
 def sample(source: Path, tree: Path, size: float) -> int:
     """Copy a mixed sample of a folder's source files to a new tree; return its bytes."""
-    suffixes = {f".{s}": language for language, names in LANGUAGES.items() for s in names.split()}
-    files = sorted(path for path in source.rglob("*") if path.suffix in suffixes)
+    files = sorted(source.rglob("*"))
     random.Random(SEED).shuffle(files)
     taken: dict[str, int] = defaultdict(int)
     counts: dict[str, int] = defaultdict(int)
     for path in files:
-        language = suffixes[path.suffix]
-        if taken[language] >= size * LARGEST_SHARE or not path.is_file() or path.is_symlink():
+        language = language_of(path)
+        if language is None or taken[language] >= size * LARGEST_SHARE:
+            continue
+        if not path.is_file() or path.is_symlink():
             continue
         content = path.read_bytes()
         room = size * LARGEST_SHARE - taken[language]
