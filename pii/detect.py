@@ -82,7 +82,8 @@ class Detector:
         """What the tagger alone finds, whatever the score."""
         if self._tagger is None:
             return []
-        from pii.tagger import decode_spans, tag_probabilities, tokenize_document
+        from pii.decode import decode_spans
+        from pii.tagger import tag_probabilities, tokenize_document
 
         ids, offsets = tokenize_document(text, self._tagger.tokenizer)
         return decode_spans(text, offsets, tag_probabilities(ids, self._tagger))

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
+import pii.decode
 import pii.tagger
 from pii.chunks import ChunkConfig, chunk_starts
+from pii.decode import decode_spans
 from pii.detect import EMBEDDED_MODEL
 from pii.labels import LABELS, TAG_IDS, TAGS
 from pii.session import load_session
-from pii.tagger import Tagger, decode_spans, load_tagger, tag_probabilities, tokenize_document
+from pii.tagger import Tagger, load_tagger, tag_probabilities, tokenize_document
 from starencoder.errors import CheckpointError
 
 CLS, SEP = 1, 2
@@ -318,7 +320,7 @@ def test_how_probabilities_are_cut_into_blocks_makes_no_difference(tagged, cuts)
 def test_spans_are_sorted_apart_and_trimmed_even_in_words_without_end(tagged, longest):
     text, offsets, probs = tagged
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pii.tagger, "_LONGEST_WORD", longest)
+        patch.setattr(pii.decode, "_LONGEST_WORD", longest)
         spans = decode_spans(text, offsets, np.split(probs, range(3, len(probs), 3)))
 
     end = 0
