@@ -164,7 +164,9 @@ class _Version(argparse.Action):
 
 def _say(message: str) -> None:
     with contextlib.suppress(OSError):  # stderr is full, or nobody reads it: the exit code tells
-        print(f"starencoder: {message}", file=sys.stderr, flush=True)
+        # In one write, unlike print: a signal between a line and its end would join two lines.
+        sys.stderr.write(f"starencoder: {message}\n")
+        sys.stderr.flush()
 
 
 # --------------------------------------------------------------------------------------------------
