@@ -1,0 +1,273 @@
+"""A pretraining run as one TOML file says it: corpus, model, optimiser, schedule, run directory."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from starencoder.config import PRESETS, EncoderConfig
+from starencoder.errors import ConfigError
+from starencoder.settings import check_name
+from starencoder.toml import from_toml, merge, parse_overrides, read_toml
+
+PRESET_FOLDER = Path(__file__).with_name("presets")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceConfig:
+    """Where documents come from."""
+
+    path: str
+    """A file, a folder, a glob, a URL that fsspec opens (`s3://`, `hf://`, ...), or, with the
+    format `hub`, the name of a dataset."""
+    format: Literal["parquet", "jsonl", "files", "hub"] = "parquet"
+    """`files`: source files below a folder; `hub`: streamed by the package datasets."""
+    kind: Literal["code", "issues", "commits"] = "code"
+    """`issues` and `commits` are put together from their columns, with StarCoder's sentinels."""
+    text_column: str = "content"
+    """Column of the text; not used by `issues`, `commits` and `files`."""
+    language_column: str = ""
+    """Column of the language; empty: `lang` or `language`, if there is one."""
+    language: str = ""
+    """Language of all documents, where no column says it."""
+    subset: str = ""
+    """Of a dataset on the hub: its configuration or data folder."""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ConfigError("path must not be empty")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareConfig:
+    """How documents become token shards."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    languages: tuple[str, ...] = ()
+    """Only these; empty: all."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """How often a language's documents are seen per epoch; 0.5: every second one, 2: each twice."""
+    disable: tuple[str, ...] = ()
+    """Filters that are switched off, by name."""
+    held_out: float = 0.005
+    """Share of the documents kept for evaluation, chosen by their content's hash."""
+    held_out_documents: int = 200
+    """Most documents kept for evaluation per language."""
+    max_chars: int = 1_000_000
+    """Longer documents are left out, and counted."""
+    shard_tokens: int = 100_000_000
+    """Tokens after which a new shard begins."""
+    workers: int = 0
+    """Processes that tokenise; 0: one per core."""
+    limit: int = 0
+    """Documents to read per source; 0: all."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1:
+            raise ConfigError(f"held_out must be in [0, 1), got {self.held_out}")
+        for name in ("held_out_documents", "workers", "limit"):
+            _at_least(self, name, 0)
+        for name in ("max_chars", "shard_tokens"):
+            _at_least(self, name, 1)
+        for language, weight in self.weights.items():
+            if not 0 <= weight < math.inf:
+                raise ConfigError(f"weights.{language} must be 0 or more, got {weight}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Token shards, and how rows are made of them."""
+
+    directory: str = "data"
+    """Token shards: what `prepare` writes and `run` reads."""
+    tokenizer: str = ""
+    """Directory with the `tokenizer.json` that `prepare` uses. `run` needs none: the shards carry
+    theirs. If it is given all the same, it must be that one."""
+    seq_length: int | None = None
+    """Tokens in a row; as many as the model has positions when left out."""
+    mask_share: float = 0.15
+    mask_policy: Literal["80-10-10", "mask"] = "80-10-10"
+    """Of the chosen tokens 80 % become mask, 10 % random, 10 % stay; or all become mask."""
+    workers: int = 1
+    """Processes per rank that make batches; 0: the training process makes them itself."""
+    verify: bool = True
+    """Whether the shards' checksums are compared before the first step."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_share < 1:
+            raise ConfigError(f"mask_share must be in (0, 1), got {self.mask_share}")
+        if self.seq_length is not None:
+            _at_least(self, "seq_length", 16)
+        _at_least(self, "workers", 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """The architecture: a preset of `starencoder.config`, and what differs from it."""
+
+    architecture: str = "tiny"
+    hidden_size: int | None = None
+    num_layers: int | None = None
+    num_heads: int | None = None
+    intermediate_size: int | None = None
+    max_positions: int | None = None
+    hidden_dropout: float | None = None
+    attention_dropout: float | None = None
+    init_from: str = ""
+    """Checkpoint directory whose weights the run starts from; empty: random weights."""
+
+    def __post_init__(self) -> None:
+        check_name("architecture", self.architecture, PRESETS)
+
+    def encoder(self, *, vocab_size: int, pad_id: int) -> EncoderConfig:
+        """The architecture over a tokenizer's vocabulary.
+
+        Raises:
+            ConfigError: The sizes do not fit each other.
+        """
+        changed = {
+            name: getattr(self, name)
+            for name in (f.name for f in dataclasses.fields(self))
+            if name not in ("architecture", "init_from") and getattr(self, name) is not None
+        }
+        base = PRESETS[self.architecture]
+        return dataclasses.replace(base, **changed, vocab_size=vocab_size, pad_id=pad_id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW and the learning rate's schedule."""
+
+    learning_rate: float = 6e-4
+    """Peak."""
+    betas: tuple[float, ...] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+    """Of matrices; biases and layer norms have none."""
+    clip_norm: float = 1.0
+    schedule: Literal["linear", "wsd"] = "linear"
+    """After the warm-up: linear to 0, or stable and then decaying as 1 - sqrt (wsd)."""
+    warmup_steps: int = 0
+    decay_share: float = 0.2
+    """Share of all steps that wsd decays over."""
+
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError("betas must be two numbers in [0, 1)")
+        for name in ("learning_rate", "eps", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.weight_decay < 1:
+            raise ConfigError(f"weight_decay must be in [0, 1), got {self.weight_decay}")
+        if not 0 < self.decay_share <= 1:
+            raise ConfigError(f"decay_share must be in (0, 1], got {self.decay_share}")
+        _at_least(self, "warmup_steps", 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Steps, devices and what is written."""
+
+    output: str = "run"
+    """Run directory: checkpoints, metrics, and the finished model in `model/`."""
+    steps: int = 1000
+    batch_rows: int = 32
+    """Rows per step, over all ranks and micro-batches."""
+    micro_rows: int = 32
+    """Rows per forward pass of one rank."""
+    seed: int = 1
+    precision: Literal["fp32", "bf16"] = "bf16"
+    attention: Literal["auto", "dense", "varlen"] = "auto"
+    """`auto` times both where both exist and keeps the faster one."""
+    compile: bool = False
+    """Whether encoder layers go through `torch.compile`."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    evaluate_every: int = 1000
+    """Steps between evaluations on held-out documents."""
+    evaluate_rows: int = 64
+    """Most held-out rows per language."""
+    log_every: int = 10
+    trackers: tuple[str, ...] = ()
+    """Any of tensorboard, wandb, trackio."""
+    bad_step: Literal["stop", "skip"] = "stop"
+    """What happens to a step whose loss or gradients are not finite, or whose loss is a spike."""
+    spike_factor: float = 3.0
+    """A loss so many times the median of the last 100 is a spike."""
+    saved_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of the weights in `model/`."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps", "batch_rows", "micro_rows", "checkpoint_every", "keep_checkpoints",
+            "evaluate_every", "log_every",
+        ):  # fmt: skip
+            _at_least(self, name, 1)
+        _at_least(self, "evaluate_rows", 0)
+        if self.batch_rows % self.micro_rows:
+            raise ConfigError(
+                f"batch_rows ({self.batch_rows}) must be a multiple of "
+                f"micro_rows ({self.micro_rows})"
+            )
+        if not 1 < self.spike_factor < math.inf:
+            raise ConfigError(f"spike_factor must be above 1, got {self.spike_factor}")
+        for tracker in self.trackers:
+            check_name("tracker", tracker, ("tensorboard", "wandb", "trackio"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """Everything one run is made from."""
+
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if self.optimizer.warmup_steps > self.run.steps:
+            raise ConfigError(
+                f"optimizer.warmup_steps ({self.optimizer.warmup_steps}) must be at most "
+                f"run.steps ({self.run.steps})"
+            )
+
+    def to_json(self) -> dict[str, object]:
+        """All settings, defaults included, as written beside checkpoints."""
+        return dataclasses.asdict(self)
+
+
+def presets() -> list[str]:
+    """Names of the presets that ship with the package."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.toml"))
+
+
+def load_config(source: str, overrides: Sequence[str] = ()) -> PretrainConfig:
+    """Read a config file, or a preset by its name, with `key=value` overrides on top.
+
+    A file may start from a preset: `extends = "tiny"`. Relative paths in it are relative to the
+    current directory.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting is unknown, of another type or out of
+            range.
+    """
+    path = Path(source)
+    if not path.suffix and not path.exists():
+        path = PRESET_FOLDER / f"{check_name('preset', source, presets())}.toml"
+    values = read_toml(path)
+    base = values.pop("extends", None)
+    if base is not None:
+        if not isinstance(base, str):
+            raise ConfigError(f"{source}: extends must be a preset's name, in quotes")
+        name = check_name("preset", base, presets())
+        values = merge(read_toml(PRESET_FOLDER / f"{name}.toml"), values)
+    return from_toml(PretrainConfig, merge(values, parse_overrides(overrides)), source)
+
+
+def _at_least(config: object, name: str, smallest: int) -> None:
+    if getattr(config, name) < smallest:
+        raise ConfigError(f"{name} must be {smallest} or more, got {getattr(config, name)}")
