@@ -33,7 +33,7 @@ class SourceConfig:
     language: str = ""
     """Language of all documents, where no column says it."""
     subset: str = ""
-    """Of a dataset on the hub: its configuration or data folder."""
+    """Of a dataset on the hub: its configuration, or, with a slash in it, its data folder."""
 
     def __post_init__(self) -> None:
         if not self.path:

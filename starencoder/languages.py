@@ -24,6 +24,8 @@ _BY_NAME = {
     "Makefile": "Makefile", "CMakeLists.txt": "CMake",
 }  # fmt: skip
 
+LANGUAGES = frozenset(_BY_SUFFIX.values()) | frozenset(_BY_NAME.values())
+
 
 def language_of(path: PurePath) -> str | None:
     """The language, by file name first and suffix second; None when neither is known."""

@@ -66,20 +66,34 @@ class CodeTokenizer:
         self.cls_id = special["cls"]
         self.mask_id = special["mask"]
         self.vocab_size: int = bpe.get_vocab_size()
+        self.special_ids: dict[str, int] = {
+            token.content: index
+            for index, token in sorted(bpe.get_added_tokens_decoder().items())
+            if token.special
+        }
+        """Every special token, sentinels included: spelling -> id, in ascending order of ids."""
 
     def encode(self, text: str) -> Encoded:
         """Tokenise a text; no special token is added or recognised.
 
         Lone surrogates (bytes that were no valid UTF-8) are read as U+FFFD.
         """
-        if not text.isascii():
-            text = _SURROGATE.sub("\ufffd", text)
-        encoding = self._bpe.encode(text, add_special_tokens=False)
+        encoding = self._bpe.encode(_without_surrogates(text), add_special_tokens=False)
         return Encoded(encoding.ids, encoding.offsets)
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """The ids that `encode` gives, without offsets: faster where many texts are at hand."""
+        clean = [_without_surrogates(text) for text in texts]
+        encodings = self._bpe.encode_batch_fast(clean, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids."""
         return str(self._bpe.decode(ids, skip_special_tokens=False))
+
+
+def _without_surrogates(text: str) -> str:
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def load_tokenizer(model_dir: Path) -> CodeTokenizer:

@@ -1,0 +1,455 @@
+"""Sources to token shards: read, filter, tokenise in parallel, split, write, report."""
+
+import dataclasses
+import json
+import logging
+import multiprocessing
+import os
+import platform
+import re
+import signal
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn, cast
+
+import numpy as np
+import xxhash
+from tqdm import tqdm
+
+from pretrain.config import DataConfig, PrepareConfig
+from pretrain.corpus_report import Report, write_report
+from pretrain.documents import (
+    Document,
+    Input,
+    Losses,
+    iter_documents,
+    known_language,
+    list_inputs,
+)
+from pretrain.quality import DUPLICATE, check_filters, reason_to_drop
+from pretrain.shards import (
+    MANIFEST,
+    SPLITS,
+    TOKEN_DTYPE,
+    Manifest,
+    ShardWriter,
+    check_vocabulary,
+    open_shards,
+    tokenizer_sha256,
+    write_manifest,
+)
+from starencoder.errors import ConfigError, DataError, OutputError, reason_of
+from starencoder.tokenizer import SENTINELS, CodeTokenizer, copy_tokenizer, load_tokenizer
+
+log = logging.getLogger(__name__)
+
+SAMPLED_OUT = "sampled out by weight"
+_BATCH_CHARS = 1_000_000
+_BATCH_DOCUMENTS = 256
+_BATCHES_PER_WORKER = 3
+_SHARD_FILE = re.compile(rf"(?:{'|'.join(SPLITS)})-\d{{5,}}\.(?:tokens|index)(?:\.partial)?")
+_DATA_SET_DO = "delete it, or set data.directory to another one"
+
+
+def prepare(
+    config: PrepareConfig, data: DataConfig, *, seed: int, progress: bool = False
+) -> Report:
+    """Make the token shards in `data.directory`, and `report.html` beside them.
+
+    The same settings, seed and input give the same bytes, whatever the number of workers. Where
+    the directory has the data set already, nothing is done; leftovers of an interrupted run are
+    overwritten.
+
+    Memory: about 70 bytes per document for finding duplicates, unless that filter is off.
+
+    Args:
+        config: Sources, languages, weights, filters.
+        data: Where the tokenizer is and where the shards go.
+        seed: Of the order of documents and of sampling by weight.
+        progress: Whether a progress bar is shown on stderr.
+
+    Raises:
+        ConfigError: A setting cannot be used, or the directory has another data set.
+        CheckpointError: There is no tokenizer that can be loaded.
+        DataError: A column is missing, or no document is left.
+        OutputError: The directory cannot be written.
+        MissingExtraError: A package that a source needs is not installed.
+    """
+    began = time.monotonic()
+    seed %= 2**64
+    directory, tokenizer_dir = Path(data.directory), Path(data.tokenizer)
+    disabled = check_filters(config.disable)
+    if not config.sources:
+        raise ConfigError("prepare.sources is empty; name at least one [[prepare.sources]]")
+    if not data.tokenizer:
+        raise ConfigError("data.tokenizer is empty; set it to a directory with a tokenizer.json")
+    tokenizer = load_tokenizer(tokenizer_dir)
+    check_vocabulary(tokenizer, tokenizer_dir)
+    _check_sentinels(config, tokenizer, tokenizer_dir)
+    losses = Losses()
+    inputs = list_inputs(config.sources, losses)
+    origin = _origin(config, seed, inputs)
+    existing = _existing(directory, origin, tokenizer_sha256(tokenizer_dir))
+    if existing is not None:
+        return existing
+    _clear(directory)
+    copy_tokenizer(tokenizer_dir, directory)
+    job = _Job(config, directory, tokenizer.vocab_size, seed, DUPLICATE not in disabled, losses)
+    documents = iter_documents(inputs, limit=config.limit, seed=seed, losses=losses)
+    bar: tqdm[NoReturn] = tqdm(unit="char", unit_scale=True, disable=not progress)
+    with bar:
+        job.run(documents, _WorkerSettings(directory, config.max_chars, disabled), bar)
+    if not job.counts["train"]:
+        raise DataError(
+            f"no document is left to train on; left out: {job.left_out_text()}; see "
+            "prepare.languages, prepare.weights and prepare.disable"
+        )
+    manifest = Manifest(
+        tokenizer_sha256=tokenizer_sha256(directory),
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        sep_id=tokenizer.sep_id,
+        cls_id=tokenizer.cls_id,
+        mask_id=tokenizer.mask_id,
+        special_ids=tuple(sorted(tokenizer.special_ids.values())),
+        languages=tuple(job.languages),
+        splits={split: job.writers[split].close() for split in SPLITS},
+        counts=job.plain_counts(),
+        left_out=job.left_out(),
+        prepare={**origin, "unreadable": losses.unreadable, "versions": _versions()},
+    )
+    write_manifest(directory, manifest, job.token_counts)
+    _warn_of_unknown(config, job.seen)
+    report = Report(
+        directory=directory, manifest=manifest, reused=False, seconds=time.monotonic() - began
+    )
+    write_report(report)
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkerSettings:
+    tokenizer_dir: Path
+    max_chars: int
+    disabled: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokenised:
+    """A batch's documents: why each is dropped or None, and the tokens of those that are not."""
+
+    reasons: list[str | None]
+    ids: list[np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What the main process keeps of a document while a worker has its text."""
+
+    language: str
+    digest: int
+    chars: int
+
+
+@dataclass(slots=True)
+class _Job:
+    """The main process's part: what was seen, where each document goes, and the counts."""
+
+    config: PrepareConfig
+    directory: Path
+    vocab_size: int
+    seed: int
+    drop_duplicates: bool
+    losses: Losses
+    languages: dict[str, int] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    counts: dict[str, dict[str, Counter[str]]] = field(init=False)
+    writers: dict[str, ShardWriter] = field(init=False)
+    token_counts: np.ndarray = field(init=False)
+    _hashes: set[int] = field(default_factory=set)
+    _held_out: set[int] = field(default_factory=set)
+    _selected: frozenset[str] = field(init=False)
+    _weights: dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts = {split: defaultdict(Counter) for split in SPLITS}
+        self.writers = {
+            split: ShardWriter(self.directory, split, self.config.shard_tokens) for split in SPLITS
+        }
+        self.token_counts = np.zeros(self.vocab_size, np.uint64)
+        self._selected = frozenset(map(known_language, self.config.languages))
+        self._weights = {known_language(k): v for k, v in self.config.weights.items()}
+
+    def run(
+        self, documents: Iterator[Document], settings: _WorkerSettings, bar: "tqdm[NoReturn]"
+    ) -> None:
+        """Send batches to workers and write what comes back, in the order of the documents."""
+        workers = self.config.workers or os.cpu_count() or 1
+        waiting: deque[tuple[list[_Chosen], Future[_Tokenised]]] = deque()
+        pool = ProcessPoolExecutor(
+            workers,
+            # A forked process would inherit locks of pyarrow's and the tokenizer's threads.
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(settings,),
+        )
+        try:
+            with self.writers["train"], self.writers["held_out"]:
+                for batch in self._batches(documents):
+                    future = pool.submit(_tokenise, [document for document, _ in batch])
+                    waiting.append(([chosen for _, chosen in batch], future))
+                    if len(waiting) > _BATCHES_PER_WORKER * workers:
+                        self._write(*waiting.popleft(), bar)
+                while waiting:
+                    self._write(*waiting.popleft(), bar)
+                for writer in self.writers.values():
+                    writer.close()
+        except BrokenProcessPool as error:
+            raise OutputError(
+                "a process that tokenises was ended from outside, most likely for want of memory; "
+                "set prepare.workers lower and start again"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def plain_counts(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Split -> language -> what is counted, as the manifest has it."""
+        return {
+            split: {language: dict(row) for language, row in rows.items() if row}
+            for split, rows in self.counts.items()
+        }
+
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """Documents by reason and language."""
+        found: dict[str, dict[str, int]] = {}
+        for (reason, language), number in sorted(self.losses.documents.items()):
+            found.setdefault(reason, {})[language] = number
+        return found
+
+    def left_out_text(self) -> str:
+        """Numbers by reason, for a message."""
+        sums = {reason: sum(numbers.values()) for reason, numbers in self.left_out().items()}
+        unreadable = {"unreadable inputs": len(self.losses.unreadable)}
+        return ", ".join(f"{n} {reason}" for reason, n in {**sums, **unreadable}.items())
+
+    def _batches(self, documents: Iterator[Document]) -> Iterator[list[tuple[Document, _Chosen]]]:
+        batch: list[tuple[Document, _Chosen]] = []
+        chars = 0
+        for document in documents:
+            chosen = self._choose(document)
+            if chosen is None:
+                continue
+            batch.append((document, chosen))
+            chars += chosen.chars
+            if chars >= _BATCH_CHARS or len(batch) >= _BATCH_DOCUMENTS:
+                yield batch
+                batch, chars = [], 0
+        if batch:
+            yield batch
+
+    def _choose(self, document: Document) -> _Chosen | None:
+        """What can be said before tokenising; None, and counted, for what is not wanted."""
+        self.seen.add(document.language)
+        if self._selected and document.language not in self._selected:
+            self._lose("language not selected", document.language)
+            return None
+        if self._weights.get(document.language) == 0:
+            self._lose(SAMPLED_OUT, document.language)
+            return None
+        digest = _digest(document)
+        if self.drop_duplicates:
+            short = digest & 0xFFFFFFFFFFFFFFFF
+            if short in self._hashes:
+                self._lose(DUPLICATE, document.language)
+                return None
+            self._hashes.add(short)
+        if not self._may_be_held_out(digest) and not self._entries(document.language, digest):
+            self._lose(SAMPLED_OUT, document.language)
+            return None
+        return _Chosen(document.language, digest, sum(len(text) for _, text in document.parts))
+
+    def _lose(self, reason: str, language: str) -> None:
+        self.losses.documents[reason, language] += 1
+
+    def _write(
+        self, batch: Sequence[_Chosen], future: Future[_Tokenised], bar: "tqdm[NoReturn]"
+    ) -> None:
+        done = future.result()
+        trained: list[np.ndarray] = []
+        remaining = iter(done.ids)
+        for chosen, reason in zip(batch, done.reasons, strict=True):
+            if reason is not None:
+                self._lose(reason, chosen.language)
+                continue
+            ids = next(remaining)
+            split, entries = self._place(chosen)
+            if not entries:
+                self._lose(SAMPLED_OUT, chosen.language)
+                continue
+            language = self.languages.setdefault(chosen.language, len(self.languages))
+            self.writers[split].add(ids, language, entries)
+            self.counts[split][chosen.language].update(
+                documents=1, tokens=len(ids), characters=chosen.chars, entries=entries
+            )
+            if split == "train":
+                trained.extend([ids] * entries)
+        if trained:
+            counts = np.bincount(np.concatenate(trained), minlength=self.vocab_size)
+            self.token_counts += counts.astype(np.uint64)
+        bar.update(sum(chosen.chars for chosen in batch))
+
+    def _place(self, chosen: _Chosen) -> tuple[str, int]:
+        """The split, and the number of index entries, which the content decides.
+
+        Copies of one text have one digest, so they come to the same split: where the held-out
+        places of their language are taken, all of them are in train.
+        """
+        digest = chosen.digest
+        if self._may_be_held_out(digest):
+            taken = self.counts["held_out"][chosen.language]["documents"]
+            if digest in self._held_out or taken < self.config.held_out_documents:
+                self._held_out.add(digest)
+                return "held_out", 1
+        return "train", self._entries(chosen.language, digest)
+
+    def _may_be_held_out(self, digest: int) -> bool:
+        return (digest >> 64) < self.config.held_out * 2**64
+
+    def _entries(self, language: str, digest: int) -> int:
+        """How often a document to train on is seen per epoch; over many, the weight on average."""
+        draw = xxhash.xxh3_64_intdigest(digest.to_bytes(16, "little"), seed=self.seed) / 2**64
+        return int(self._weights.get(language, 1.0) + draw)
+
+
+def _digest(document: Document) -> int:
+    """128 bits of a document's sentinels and texts."""
+    content = "\0".join(part for pair in document.parts for part in pair)
+    return xxhash.xxh3_128_intdigest(content.encode("utf-8", "surrogatepass"))
+
+
+# --- In a worker
+
+_tokenizer: CodeTokenizer
+_settings: _WorkerSettings
+
+
+def _start_worker(settings: _WorkerSettings) -> None:
+    global _tokenizer, _settings
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # The main process decides what Ctrl-C means; when it is gone, nobody takes the results.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _settings = settings
+    _tokenizer = load_tokenizer(settings.tokenizer_dir)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _tokenise(documents: list[Document]) -> _Tokenised:
+    reasons = [
+        reason_to_drop(document, max_chars=_settings.max_chars, disabled=_settings.disabled)
+        for document in documents
+    ]
+    kept = [d for d, reason in zip(documents, reasons, strict=True) if reason is None]
+    return _Tokenised(reasons, token_ids(_tokenizer, kept))
+
+
+def token_ids(tokenizer: CodeTokenizer, documents: Sequence[Document]) -> list[np.ndarray]:
+    """The ids of each document: uint16, its sentinels as special tokens, its texts as text."""
+    texts = iter(tokenizer.encode_batch([text for d in documents for _, text in d.parts]))
+    found = []
+    for document in documents:
+        ids: list[int] = []
+        for sentinel, _ in document.parts:
+            if sentinel:
+                ids.append(tokenizer.special_ids[sentinel])
+            ids.extend(next(texts))
+        found.append(np.array(ids, dtype=TOKEN_DTYPE))
+    return found
+
+
+# --- The directory, and what it was made from
+
+
+def _check_sentinels(config: PrepareConfig, tokenizer: CodeTokenizer, directory: Path) -> None:
+    missing = [token for token in SENTINELS if token not in tokenizer.special_ids]
+    kinds = {source.kind for source in config.sources} - {"code"}
+    if missing and kinds:
+        raise ConfigError(
+            f"{directory}: the tokenizer has no special token {missing[0]}, which sources of kind "
+            f"{' and '.join(sorted(kinds))} need; use one with StarCoder's sentinels"
+        )
+
+
+def _origin(config: PrepareConfig, seed: int, inputs: Sequence[Input]) -> dict[str, object]:
+    """All that decides the bytes of a data set, beside its tokenizer."""
+    settings = dataclasses.asdict(config)
+    del settings["workers"]
+    digest = xxhash.xxh3_64()
+    for item in inputs:
+        digest.update(f"{item.name}\0{item.size}\0".encode("utf-8", "surrogatepass"))
+    origin = {"settings": settings, "seed": seed, "inputs_xxh3": digest.hexdigest()}
+    return cast(dict[str, object], json.loads(json.dumps(origin)))
+
+
+def _existing(directory: Path, origin: Mapping[str, object], tokenizer: str) -> Report | None:
+    """The report of the data set that is there, if it is the wanted one.
+
+    Raises:
+        ConfigError: It is another one.
+    """
+    if not (directory / MANIFEST).exists():
+        return None
+    try:
+        manifest = open_shards(directory).manifest
+    except DataError as error:
+        raise ConfigError(
+            f"{directory}: has a data set that cannot be used ({error}); {_DATA_SET_DO}"
+        ) from error
+    differing = [name for name, value in origin.items() if manifest.prepare.get(name) != value]
+    if manifest.tokenizer_sha256 != tokenizer:
+        differing.append("tokenizer")
+    if differing:
+        raise ConfigError(
+            f"{directory}: has a data set made from other {' and '.join(differing)}; {_DATA_SET_DO}"
+        )
+    log.info("%s: the data set is there already", directory)
+    return Report(directory=directory, manifest=manifest, reused=True, seconds=0.0)
+
+
+def _clear(directory: Path) -> None:
+    """Make the directory; remove what an interrupted run has left in it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.iterdir():
+            if _SHARD_FILE.fullmatch(path.name):
+                path.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{directory}: cannot be written ({reason_of(error)}); set data.directory to a folder "
+            "that can be"
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    packages = ("starencoder", "tokenizers", "pyarrow", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _warn_of_unknown(config: PrepareConfig, seen: set[str]) -> None:
+    for setting, names in (("languages", config.languages), ("weights", config.weights)):
+        for name in names:
+            if known_language(name) not in seen:
+                log.warning("prepare.%s: no document is of the language %s", setting, name)
