@@ -33,7 +33,18 @@ _OPERATING_POINTS = ("balanced", "thorough")
 _EXTRAS = {
     **dict.fromkeys(("onnxruntime", "tokenizers", "numpy", "pyarrow"), "cpu"),
     **dict.fromkeys(
-        ("torch", "transformers", "datasets", "accelerate", "seqeval", "onnx", "safetensors"),
+        (
+            "torch",
+            "transformers",
+            "datasets",
+            "accelerate",
+            "seqeval",
+            "onnx",
+            "safetensors",
+            "fsspec",
+            "matplotlib",
+            "xxhash",
+        ),
         "train",
     ),
 }
@@ -824,6 +835,114 @@ def run_tokenizer_train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the `pretrain` commands."""
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a TOML file, or a preset: starencoder-125m, tiny, debug"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting, such as run.steps=500; may be repeated",
+    )
+
+
+def run_pretrain_prepare(arguments: argparse.Namespace) -> int:
+    """Make token shards."""
+    from pretrain.config import load_config
+    from pretrain.prepare import prepare
+
+    config = load_config(arguments.config, arguments.overrides)
+    _write(prepare(config.prepare, config.data, seed=config.run.seed).text())
+    return 0
+
+
+def add_pretrain_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pretrain run`."""
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest whole checkpoint; start where there is none",
+    )
+
+
+def run_pretrain_run(arguments: argparse.Namespace) -> int:
+    """Train; alone, or as one of the processes that torchrun started."""
+    import logging
+
+    from pretrain.config import load_config
+    from pretrain.trainer import pretrain
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    model = pretrain(load_config(arguments.config, arguments.overrides), resume=arguments.resume)
+    if os.environ.get("RANK", "0") == "0":
+        _write(f"{model}\n")
+    return 0
+
+
+def add_pretrain_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pretrain plan`."""
+    add_config_arguments(parser)
+    parser.add_argument("--gpu", required=True, metavar="NAME", help="a100, h100, h200, ...")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="over all machines")
+    parser.add_argument(
+        "--mfu", type=float, default=0.4, metavar="SHARE", help="of the peak; default: 0.4"
+    )
+    parser.add_argument("--price", type=float, metavar="P", help="of one GPU for one hour")
+
+
+def run_pretrain_plan(arguments: argparse.Namespace) -> int:
+    """Say what a run takes."""
+    from pretrain.config import load_config
+    from pretrain.plan import plan, plan_text
+    from starencoder.config import PRESETS
+
+    config = load_config(arguments.config, arguments.overrides)
+    planned = plan(
+        config,
+        gpu=arguments.gpu,
+        gpus=arguments.gpus,
+        mfu=arguments.mfu,
+        price=arguments.price,
+        vocab_size=PRESETS[config.model.architecture].vocab_size,
+    )
+    _write(plan_text(planned))
+    return 0
+
+
+def add_status_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `status`."""
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a run's directory")
+
+
+def run_status(arguments: argparse.Namespace) -> int:
+    """Say how far a run is."""
+    from pretrain.report import status_text
+
+    _write(status_text(arguments.directory))
+    return 0
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `report`."""
+    parser.add_argument("directory", type=Path, metavar="RUN", help="a run's directory")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: report.html in the run's directory"
+    )
+
+
+def run_report(arguments: argparse.Namespace) -> int:
+    """Write a run's page."""
+    from pretrain.report import write_report
+
+    _write(f"{write_report(arguments.directory, arguments.output)}\n")
+    return 0
+
+
 COMMANDS = (
     Command("detect", "report personal data and secrets", add_detect_arguments, run_detect),
     Command("redact", "replace personal data and secrets", add_redact_arguments, run_redact),
@@ -858,6 +977,31 @@ COMMANDS = (
         "score a model on annotated documents",
         add_evaluate_arguments,
         run_evaluate,
+    ),
+    Command(
+        "pretrain prepare",
+        "tokenise a corpus into shards",
+        add_config_arguments,
+        run_pretrain_prepare,
+    ),
+    Command(
+        "pretrain run",
+        "pretrain an encoder; under torchrun on several GPUs",
+        add_pretrain_run_arguments,
+        run_pretrain_run,
+    ),
+    Command(
+        "pretrain plan",
+        "tokens, FLOPs, memory, hours and cost of a run",
+        add_pretrain_plan_arguments,
+        run_pretrain_plan,
+    ),
+    Command("status", "how far a pretraining run is", add_status_arguments, run_status),
+    Command(
+        "report",
+        "write a page with a pretraining run's curves",
+        add_report_arguments,
+        run_report,
     ),
     Command(
         "tokenizer train",

@@ -21,6 +21,20 @@ from starencoder.config import EncoderConfig
 
 
 @dataclass(frozen=True, slots=True)
+class PackedRuns:
+    """Sequences that lie one after another in the rows of a batch; each attends to itself only.
+
+    For the varlen kernel, which needs a GPU: it reads no padding and no mask.
+    """
+
+    bounds: Tensor
+    """Where each run starts in the batch's `batch * seq` tokens, and the end; int32 `(runs + 1,)`.
+    A run never crosses a row's end; padding is a run of its own."""
+    longest: int
+    """No run has more tokens."""
+
+
+@dataclass(frozen=True, slots=True)
 class EncoderOutput:
     """What the encoder computes."""
 
@@ -51,21 +65,24 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
-    def forward(self, input_ids: Tensor, segment_ids: Tensor | None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, segment_ids: Tensor | None, position_ids: Tensor | None
+    ) -> Tensor:
         """Ids `(batch, seq)` to vectors `(batch, seq, hidden)`."""
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
         if segment_ids is None:
             segments = self.token_type_embeddings.weight[0]
         else:
             segments = self.token_type_embeddings(segment_ids)
         # This order of the two sums is Hugging Face's: it keeps the rounding the same.
-        total = self.word_embeddings(input_ids) + segments + self.position_embeddings(positions)
+        total = self.word_embeddings(input_ids) + segments + self.position_embeddings(position_ids)
         normed: Tensor = self.dropout(self.LayerNorm(total))
         return normed
 
 
 class SelfAttention(nn.Module):
-    """Scaled dot-product attention of every token to every real token."""
+    """Scaled dot-product attention, of every token to those that a mask or runs let it see."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -75,21 +92,45 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: Tensor, key_mask: Tensor | None) -> Tensor:
-        """`hidden`: `(batch, seq, hidden)`; `key_mask`: bool `(batch, 1, 1, seq)`, true if real."""
+    def forward(self, hidden: Tensor, visible: Tensor | PackedRuns | None) -> Tensor:
+        """`(batch, seq, hidden)` to the same shape.
+
+        `visible` is bool and broadcasts to `(batch, num_heads, seq, seq)`, true where the token of
+        the row may see the token of the column.
+        """
+        query, key, value = (
+            projection(hidden).unflatten(2, (self.num_heads, -1))
+            for projection in (self.query, self.key, self.value)
+        )
+        if isinstance(visible, PackedRuns):
+            return self._attend_in_runs(query, key, value, visible)
         context = F.scaled_dot_product_attention(
-            self._split_heads(self.query(hidden)),
-            self._split_heads(self.key(hidden)),
-            self._split_heads(self.value(hidden)),
-            attn_mask=key_mask,
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            attn_mask=visible,
             dropout_p=self.dropout_probability if self.training else 0.0,
         )
         return context.transpose(1, 2).flatten(2)
 
-    def _split_heads(self, projected: Tensor) -> Tensor:
-        """`(batch, seq, hidden)` to `(batch, num_heads, seq, head)`."""
-        batch, seq, _ = projected.shape
-        return projected.view(batch, seq, self.num_heads, -1).transpose(1, 2)
+    def _attend_in_runs(
+        self, query: Tensor, key: Tensor, value: Tensor, runs: PackedRuns
+    ) -> Tensor:
+        from torch.nn.attention.varlen import varlen_attn
+
+        if self.training and self.dropout_probability:
+            raise ValueError("the varlen kernel has no dropout; use a mask, or attention_dropout 0")
+        context = varlen_attn(
+            query.flatten(0, 1),
+            key.flatten(0, 1),
+            value.flatten(0, 1),
+            runs.bounds,
+            runs.bounds,
+            runs.longest,
+            runs.longest,
+        )
+        assert isinstance(context, Tensor)  # it returns more only when asked to
+        return context.view_as(query).flatten(2)
 
 
 class ResidualOutput(nn.Module):
@@ -115,9 +156,9 @@ class Attention(nn.Module):
         self.self = SelfAttention(config)
         self.output = ResidualOutput(config, config.hidden_size)
 
-    def forward(self, hidden: Tensor, key_mask: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, visible: Tensor | PackedRuns | None) -> Tensor:
         """`(batch, seq, hidden)` to the same shape."""
-        attended: Tensor = self.output(self.self(hidden, key_mask), hidden)
+        attended: Tensor = self.output(self.self(hidden, visible), hidden)
         return attended
 
 
@@ -142,9 +183,9 @@ class Block(nn.Module):
         self.intermediate = Intermediate(config)
         self.output = ResidualOutput(config, config.intermediate_size)
 
-    def forward(self, hidden: Tensor, key_mask: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, visible: Tensor | PackedRuns | None) -> Tensor:
         """`(batch, seq, hidden)` to the same shape."""
-        attended = self.attention(hidden, key_mask)
+        attended = self.attention(hidden, visible)
         result: Tensor = self.output(self.intermediate(attended), attended)
         return result
 
@@ -156,10 +197,10 @@ class Layers(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Block(config) for _ in range(config.num_layers))
 
-    def forward(self, hidden: Tensor, key_mask: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, visible: Tensor | PackedRuns | None) -> Tensor:
         """`(batch, seq, hidden)` to the same shape."""
         for block in self.layer:
-            hidden = block(hidden, key_mask)
+            hidden = block(hidden, visible)
         return hidden
 
 
@@ -170,9 +211,9 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """`(batch, seq, hidden)` to `(batch, hidden)`."""
-        return torch.tanh(self.dense(hidden[:, 0]))
+    def forward(self, first: Tensor) -> Tensor:
+        """Vectors of first tokens `(..., hidden)` to the same shape."""
+        return torch.tanh(self.dense(first))
 
 
 class Encoder(nn.Module):
@@ -191,7 +232,7 @@ class Encoder(nn.Module):
         attention_mask: Tensor | None = None,
         segment_ids: Tensor | None = None,
     ) -> EncoderOutput:
-        """Encode a padded batch.
+        """Encode a padded batch, one sequence per row.
 
         Args:
             input_ids: `(batch, seq)`, seq at most `config.max_positions`.
@@ -199,9 +240,30 @@ class Encoder(nn.Module):
                 vectors of padding are finite but mean nothing.
             segment_ids: `(batch, seq)`, 0 for segment A and 1 for B; all 0 when left out.
         """
-        key_mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
-        hidden = self.encoder(self.embeddings(input_ids, segment_ids), key_mask)
-        return EncoderOutput(hidden, None if self.pooler is None else self.pooler(hidden))
+        visible = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
+        hidden = self.encoder(self.embeddings(input_ids, segment_ids, None), visible)
+        return EncoderOutput(hidden, None if self.pooler is None else self.pooler(hidden[:, 0]))
+
+    def encode_packed(
+        self,
+        input_ids: Tensor,
+        segment_ids: Tensor,
+        position_ids: Tensor,
+        visible: Tensor | PackedRuns,
+    ) -> Tensor:
+        """Encode rows that hold several sequences; return vectors `(batch, seq, hidden)`.
+
+        Args:
+            input_ids: `(batch, seq)`.
+            segment_ids: `(batch, seq)`, 0 or 1.
+            position_ids: `(batch, seq)`, counting from 0 in every sequence.
+            visible: Bool `(batch, 1, seq, seq)`, true where two tokens are of one sequence, or the
+                sequences' bounds.
+        """
+        vectors: Tensor = self.encoder(
+            self.embeddings(input_ids, segment_ids, position_ids), visible
+        )
+        return vectors
 
 
 class MlmTransform(nn.Module):
@@ -261,6 +323,12 @@ class PretrainingModel(nn.Module):
         return PretrainingOutput(
             self.mlm_logits(output.hidden), self.cls.seq_relationship(output.pooled)
         )
+
+    def nsp_logits(self, first: Tensor) -> Tensor:
+        """Vectors of first tokens `(..., hidden)` to `(..., 2)`."""
+        assert self.bert.pooler is not None
+        logits: Tensor = self.cls.seq_relationship(self.bert.pooler(first))
+        return logits
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         """Vectors `(..., hidden)`, for instance of the masked tokens alone, to `(..., vocab)`."""

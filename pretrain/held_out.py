@@ -1,0 +1,131 @@
+"""Loss and accuracy on held-out documents, by language, on the same masks every time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from pretrain.batches import IGNORE_TARGET, Batch, BatchMaker
+from pretrain.config import PretrainConfig
+from pretrain.objective import Sums
+from pretrain.rows import MIN_SEGMENT, Vocabulary
+from pretrain.shards import TokenShards
+from starencoder.config import EncoderConfig
+
+_SEED = 0
+"""Of masks and pairs: one for all runs, so that their numbers can be compared."""
+
+
+Scores = dict[str, float]
+"""By name, as in metrics files."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A data set's held-out rows, ready to be evaluated on."""
+
+    batches: Sequence[tuple[str, Batch]]
+    """Micro-batches, each of one language."""
+    likeliest_token: int
+    """The most frequent token of the training documents: what a unigram model would always say."""
+
+
+def make_held_out(
+    shards: TokenShards, config: PretrainConfig, encoder: EncoderConfig, *, seq_length: int
+) -> HeldOut:
+    """Build the rows of every language that has held-out documents."""
+    documents, run = shards.split("held_out"), config.run
+    batches = []
+    for number, language in enumerate(shards.manifest.languages):
+        own = documents.select(number)
+        if own.lengths.max(initial=0) < 2 * MIN_SEGMENT:
+            continue
+        maker = BatchMaker(
+            own,
+            Vocabulary.of(shards),
+            seq_length=seq_length,
+            seed=_SEED,
+            mask_share=config.data.mask_share,
+            mask_policy=config.data.mask_policy,
+            nsp_is_next_index=encoder.nsp_is_next_index,
+        )
+        rows = range(min(run.evaluate_rows, maker.rows.rows_per_epoch))
+        batches += [
+            (language, maker.batch(rows[start : start + run.micro_rows]))
+            for start in range(0, len(rows), run.micro_rows)
+        ]
+    counts = shards.token_counts.copy()
+    counts[list(shards.manifest.special_ids)] = 0
+    return HeldOut(batches, int(counts.argmax()))
+
+
+@torch.no_grad()
+def evaluate(
+    objective: torch.nn.Module, held_out: HeldOut, accelerator: Accelerator
+) -> tuple[Scores, dict[str, Scores]]:
+    """Score a model; every rank takes a part of the micro-batches and gets the whole result.
+
+    Returns:
+        The scores of all rows, and those of each language: rows, tokens, masked and pairs (counts),
+        mlm_loss (nats per masked token), masked_accuracy, unigram_accuracy (of always saying the
+        training documents' most frequent token), nsp_accuracy and nsp_chance (of always saying the
+        more frequent answer).
+    """
+    languages = sorted({language for language, _ in held_out.batches})
+    sums = np.zeros((len(languages), len(_COLUMNS)))
+    was_training = objective.training
+    objective.eval()
+    for index, (language, batch) in enumerate(held_out.batches):
+        if index % accelerator.num_processes == accelerator.process_index:
+            sums[languages.index(language)] += _sums(objective, batch, held_out, accelerator)
+    objective.train(was_training)
+    # Accelerate moves float64 to devices that have none; counts are exact in float32 up to 2^24.
+    total = accelerator.reduce(torch.from_numpy(sums).float().to(accelerator.device), "sum")
+    table = total.double().cpu().numpy()
+    by_language = {name: _scores(row) for name, row in zip(languages, table, strict=True)}
+    return _scores(table.sum(axis=0)), by_language
+
+
+_COLUMNS = (
+    "rows", "tokens", "masked", "pairs", "next", "mlm_loss", "nsp_loss", "mlm_correct",
+    "nsp_correct", "unigram_correct",
+)  # fmt: skip
+
+
+def _sums(
+    objective: torch.nn.Module, batch: Batch, held_out: HeldOut, accelerator: Accelerator
+) -> list[float]:
+    with accelerator.autocast():
+        sums: Sums = objective(batch.to(accelerator.device))
+    masked = batch.targets != IGNORE_TARGET
+    return [
+        len(batch.input_ids),
+        batch.num_tokens,
+        int(masked.sum()),
+        len(batch.nsp_targets),
+        int(batch.nsp_targets.sum()),
+        float(sums.mlm_loss),
+        float(sums.nsp_loss),
+        float(sums.mlm_correct),
+        float(sums.nsp_correct),
+        int((batch.targets == held_out.likeliest_token).sum()),
+    ]
+
+
+def _scores(row: np.ndarray) -> Scores:
+    value = dict(zip(_COLUMNS, (float(number) for number in row), strict=True))
+    masked, pairs = max(1.0, value["masked"]), max(1.0, value["pairs"])
+    return {
+        "rows": int(value["rows"]),
+        "tokens": int(value["tokens"]),
+        "masked": int(value["masked"]),
+        "pairs": int(value["pairs"]),
+        "mlm_loss": value["mlm_loss"] / masked,
+        "masked_accuracy": value["mlm_correct"] / masked,
+        "unigram_accuracy": value["unigram_correct"] / masked,
+        "nsp_loss": value["nsp_loss"] / pairs,
+        "nsp_accuracy": value["nsp_correct"] / pairs,
+        "nsp_chance": max(value["next"], pairs - value["next"]) / pairs,
+    }

@@ -1,0 +1,102 @@
+"""Start of a run on one process or many: process group, device, precision, signals."""
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from pretrain.config import RunConfig
+from starencoder.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
+
+_STOP_SIGNALS = ("SIGTERM", "SIGUSR1")
+"""Preemption: schedulers send one of them some time before they kill."""
+
+
+def start(run: RunConfig) -> Accelerator:
+    """Join the process group that torchrun described, if it did, and take a device.
+
+    Raises:
+        ConfigError: The ranks do not divide the batch, or a tracker is not installed.
+    """
+    torch.set_float32_matmul_precision("high")
+    # Denormal numbers, of which a young model makes many, cost a CPU a hundred times the usual.
+    torch.set_flush_denormal(True)
+    try:
+        accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="bf16" if run.precision == "bf16" else "no",
+            log_with=list(run.trackers) or None,
+            project_dir=run.output,
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        )
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"run.trackers: {error}") from error
+    check_batch(run, accelerator.num_processes)
+    visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if visible > 1 and accelerator.num_processes == 1:
+        _LOG.warning(
+            "%d GPUs are visible and 1 is used; for all of them: torchrun --nproc-per-node %d "
+            "--no-python starencoder pretrain run ...",
+            visible,
+            visible,
+        )
+    return accelerator
+
+
+def check_batch(run: RunConfig, world_size: int) -> None:
+    """See that every rank gets whole micro-batches.
+
+    Raises:
+        ConfigError: The message says which setting to change, and to what.
+    """
+    if run.batch_rows % world_size:
+        lower = run.batch_rows - run.batch_rows % world_size
+        raise ConfigError(
+            f"run.batch_rows is {run.batch_rows}, which {world_size} processes do not divide; "
+            f"choose {lower + world_size}" + (f" or {lower}" if lower else "")
+        )
+    share = run.batch_rows // world_size
+    if share % run.micro_rows:
+        fitting = largest_divisor(share, run.micro_rows)
+        raise ConfigError(
+            f"run.micro_rows is {run.micro_rows}, which does not divide the {share} rows "
+            f"(run.batch_rows / {world_size} processes) of a rank; choose {fitting}"
+        )
+
+
+def largest_divisor(number: int, at_most: int) -> int:
+    """The largest divisor of `number` up to `at_most`."""
+    return next(d for d in range(min(number, at_most), 0, -1) if number % d == 0)
+
+
+class StopRequest:
+    """Whether SIGTERM or SIGUSR1 arrived."""
+
+    def __init__(self) -> None:
+        self.signal_name = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.signal_name)
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Note those signals, rather than die of them, while the body runs."""
+        previous = {
+            number: signal.signal(number, self._note)
+            for number in (getattr(signal, name) for name in _STOP_SIGNALS)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal_name = signal.Signals(number).name

@@ -1,0 +1,108 @@
+"""How far a run is, as its checkpoints keep it, and what a run must be the same in to go on."""
+
+import json
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pretrain.checkpoints import Checkpoint
+from pretrain.config import PretrainConfig
+from starencoder.errors import CheckpointError, ConfigError
+
+RECENT_STEPS = 100
+
+_MAY_CHANGE = frozenset(
+    {
+        "data.directory", "data.tokenizer", "data.workers", "data.verify", "model.init_from",
+        "run.output", "run.steps", "run.micro_rows", "run.attention", "run.compile",
+        "run.checkpoint_every", "run.keep_checkpoints", "run.evaluate_every", "run.evaluate_rows",
+        "run.log_every", "run.trackers", "run.bad_step", "run.spike_factor", "run.saved_precision",
+    }
+)  # fmt: skip
+"""Settings that a resumed run may have otherwise; any other would make it another run."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What has been done. Random numbers need no place here: they follow from seed and step."""
+
+    step: int = 0
+    """Steps done, skipped ones included."""
+    updates: int = 0
+    """Steps that changed the weights."""
+    tokens: int = 0
+    """Real tokens read."""
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    """Of the last steps that changed the weights."""
+
+    def to_json(self) -> dict[str, object]:
+        """All but the step, which a checkpoint has anyway."""
+        return {"updates": self.updates, "tokens": self.tokens, "losses": list(self.losses)}
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "Progress":
+        """What a checkpoint keeps.
+
+        Raises:
+            CheckpointError: It was written by something else.
+        """
+        state = checkpoint.state.get("progress")
+        try:
+            updates, tokens, losses = (state[name] for name in ("updates", "tokens", "losses"))  # type: ignore[index]
+            return cls(
+                step=checkpoint.step,
+                updates=int(updates),
+                tokens=int(tokens),
+                losses=deque(map(float, losses), maxlen=RECENT_STEPS),
+            )
+        except (TypeError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"{checkpoint.directory}: its state is not that of a pretraining run"
+            ) from error
+
+
+def check_same_run(config: PretrainConfig, fingerprint: str, checkpoint: Checkpoint) -> None:
+    """Refuse to go on with other data or settings than the run was started with.
+
+    Args:
+        config: What is to be run.
+        fingerprint: Of its data set.
+        checkpoint: Of the run to go on with.
+
+    Raises:
+        ConfigError: The message names every setting that differs, or the data.
+    """
+    where, state = checkpoint.directory, checkpoint.state
+    if state.get("data") != fingerprint:
+        raise ConfigError(
+            f"data.directory: {config.data.directory} is not the data set that the run in {where} "
+            f"was started with; put that one back, or choose another run.output"
+        )
+    saved = state.get("config")
+    before = flat(saved) if isinstance(saved, dict) else {}
+    # By way of JSON, as the other side: tuples become lists.
+    now = flat(json.loads(json.dumps(config.to_json())))
+    changed = [
+        f"{name} was {before.get(name)}, is {now.get(name)}"
+        for name in sorted({*before, *now} - _MAY_CHANGE)
+        if before.get(name) != now.get(name) and not name.startswith("prepare.")
+    ]
+    if changed:
+        raise ConfigError(
+            f"the run in {where} has other settings: {'; '.join(changed)}; go on with those, or "
+            f"choose another run.output"
+        )
+    if checkpoint.step > config.run.steps:
+        raise ConfigError(
+            f"run.steps is {config.run.steps}, but the run in {where} has done {checkpoint.step}"
+        )
+
+
+def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested tables as one, with keys such as `run.steps`."""
+    table: dict[str, object] = {}
+    for name, value in values.items():
+        table.update(
+            flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return table

@@ -1,0 +1,503 @@
+"""The training loop: step, evaluate, log, save, resume.
+
+What a step does follows from the settings and the step's number alone: its rows, masks and dropout
+are drawn from (seed, step, rank), its learning rate is a function of the step. A checkpoint is
+therefore the weights, Adam's moments and the step, and a run that was interrupted at any moment
+ends with the same bits as one that was not, on the same number of processes.
+"""
+
+import logging
+import math
+import statistics
+import time
+from collections.abc import Generator
+from contextlib import nullcontext
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from pretrain.batches import IGNORE_TARGET, Batch, BatchMaker, iter_steps, rows_of_step
+from pretrain.checkpoints import Checkpoint, CheckpointWriter, SaveResult, load_latest
+from pretrain.config import PretrainConfig
+from pretrain.held_out import evaluate, make_held_out
+from pretrain.launch import StopRequest, largest_divisor, start
+from pretrain.meter import Meter
+from pretrain.objective import Objective, time_passes
+from pretrain.optim import learning_rate, load_moments, make_optimizer, moments
+from pretrain.progress import Progress, check_same_run, flat
+from pretrain.rows import Vocabulary
+from pretrain.run_dir import RunDirectory
+from pretrain.shards import TokenShards, open_shards, tokenizer_sha256
+from starencoder.checkpoint import load_pretraining, save_pretraining
+from starencoder.config import EncoderConfig
+from starencoder.errors import ConfigError, StarEncoderError
+from starencoder.model import PretrainingModel
+from starencoder.tokenizer import copy_tokenizer
+
+_LOG = logging.getLogger(__name__)
+
+_ENOUGH = 20
+"""Fewer losses than this make no median."""
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_PACKAGES = ("torch", "accelerate", "numpy", "safetensors")
+
+
+class BadStepError(StarEncoderError):
+    """A step whose loss or gradients are not finite, or whose loss is a spike."""
+
+    exit_code = 4
+
+
+class Stopped(StarEncoderError):  # noqa: N818
+    """A signal stopped the run after it had saved."""
+
+    exit_code = 4
+
+
+def pretrain(config: PretrainConfig, *, resume: bool) -> Path:
+    """Train, from the start or from the last checkpoint, to the last step; return the model.
+
+    Under torchrun every process calls this with the same arguments; all see the same files.
+
+    Args:
+        config: The run.
+        resume: Go on from the newest whole checkpoint; start where there is none. Without it, an
+            output directory that has one is refused.
+
+    Raises:
+        ConfigError: Settings do not fit each other, the data, the machine or the run to resume.
+        DataError: The token shards are missing, empty or damaged.
+        CheckpointError: There are checkpoints, but none is whole.
+        OutputError: The output directory is in use, or its last checkpoint cannot be written.
+        BadStepError: A step was bad and `run.bad_step` is "stop".
+        Stopped: SIGTERM or SIGUSR1 came; the run was saved and can be resumed.
+    """
+    accelerator = start(config.run)
+    directory = _open_run_directory(config, accelerator, resume=resume)
+    if directory is not None and directory.is_done:
+        _LOG.info("%s: this run is done", directory.path)
+    if Path(config.run.output, "DONE").exists():
+        return Path(config.run.output, "model")
+    try:
+        trainer = _Trainer(config, accelerator, directory)
+        return trainer.run(resume=resume)
+    except torch.cuda.OutOfMemoryError as error:
+        raise _out_of_memory(config, accelerator.num_processes) from error
+    finally:
+        if directory is not None:
+            directory.close()
+        accelerator.end_training()
+
+
+class _Trainer:
+    def __init__(
+        self, config: PretrainConfig, accelerator: Accelerator, directory: RunDirectory | None
+    ) -> None:
+        self.config, self.accelerator, self.directory = config, accelerator, directory
+        self.shards = _open_data(config, accelerator)
+        manifest = self.shards.manifest
+        self.encoder = config.model.encoder(vocab_size=manifest.vocab_size, pad_id=manifest.pad_id)
+        self.seq = config.data.seq_length or self.encoder.max_positions
+        if self.seq > self.encoder.max_positions:
+            raise ConfigError(
+                f"data.seq_length is {self.seq}, the model has {self.encoder.max_positions} "
+                f"positions (model.max_positions)"
+            )
+        self.maker = BatchMaker(
+            self.shards.split("train"),
+            Vocabulary.of(self.shards),
+            seq_length=self.seq,
+            seed=config.run.seed,
+            mask_share=config.data.mask_share,
+            mask_policy=config.data.mask_policy,
+            nsp_is_next_index=self.encoder.nsp_is_next_index,
+        )
+        self.held_out = make_held_out(self.shards, config, self.encoder, seq_length=self.seq)
+        self.model = _make_model(config, self.encoder).to(accelerator.device)
+        self.optimizer = make_optimizer(self.model, config.optimizer)
+        self.progress = Progress()
+        self.meter = Meter(config, self.encoder, accelerator, directory)
+        self.stop = StopRequest()
+        self.stop_agreed = False
+
+    def run(self, *, resume: bool) -> Path:
+        """Train to the last step."""
+        config, accelerator = self.config, self.accelerator
+        checkpoint = self._load_checkpoint() if resume else None
+        varlen = self._choose_attention(checkpoint)
+        if config.run.compile:
+            for layer in self.model.bert.encoder.layer:
+                layer.compile()
+        self.objective = accelerator.prepare(Objective(self.model, varlen=varlen))
+        self.objective.train()
+        self.varlen = varlen
+        if self.directory is not None:
+            self.directory.trim(self.progress.step)
+            self.directory.write_config(self._described())
+        if config.run.trackers:
+            accelerator.init_trackers("starencoder", config=flat(config.to_json()))
+        self.writer = self._make_writer()
+        steps = self._steps(workers=config.data.workers, last_step=config.run.steps)
+        with self.stop.on_signals():
+            try:
+                for micro_batches in self.meter.timed(steps):
+                    self._step(micro_batches)
+                    self._after_step()
+            finally:
+                steps.close()
+        return self._finish()
+
+    def _steps(self, *, workers: int, last_step: int) -> Generator[list[Batch]]:
+        """This rank's micro-batches of the steps to do."""
+        run, accelerator = self.config.run, self.accelerator
+        return iter_steps(
+            self.maker,
+            first_step=self.progress.step,
+            last_step=last_step,
+            batch_rows=run.batch_rows,
+            micro_rows=run.micro_rows,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            workers=workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+
+    def _step(self, micro_batches: list[Batch]) -> None:
+        """One update of the weights."""
+        config, accelerator, step = self.config, self.accelerator, self.progress.step
+        masked, pairs, tokens, squares, stops = self._counts(micro_batches)
+        rate = learning_rate(step, config.run.steps, config.optimizer)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        losses = []
+        for number, batch in enumerate(micro_batches):
+            _seed_dropout(config.run.seed, step, accelerator.process_index, number)
+            last = number == len(micro_batches) - 1
+            with nullcontext() if last else accelerator.no_sync(self.objective):
+                sums = self.objective(batch.to(accelerator.device))
+                mlm, nsp = sums.mlm_loss / masked, sums.nsp_loss / pairs
+                # DDP takes the mean over ranks; the loss is already divided by what all have.
+                accelerator.backward((mlm + nsp) * accelerator.num_processes)
+            losses.append(torch.stack([mlm.detach(), nsp.detach()]))
+        grad_norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), config.optimizer.clip_norm
+        )
+        total = accelerator.reduce(torch.stack(losses).sum(0), "sum")
+        mlm_loss, nsp_loss, norm = torch.stack([*total, grad_norm]).tolist()
+        reason = self._why_bad(mlm_loss + nsp_loss, norm)
+        if reason:
+            self._bad_step(reason, mlm_loss + nsp_loss, torch.stack(losses))
+        else:
+            self.optimizer.step()
+            self.progress.updates += 1
+            self.progress.losses.append(mlm_loss + nsp_loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self.progress.tokens += tokens
+        self.meter.add(
+            mlm_loss=mlm_loss,
+            nsp_loss=nsp_loss,
+            learning_rate=rate,
+            grad_norm=norm,
+            tokens=tokens,
+            squares=squares,
+        )
+        self.stop_agreed = stops > 0
+
+    def _counts(self, micro_batches: list[Batch]) -> list[int]:
+        """Over all ranks: masked tokens, pairs, real tokens, squared lengths, stop requests."""
+        own = [
+            sum(int((batch.targets != IGNORE_TARGET).sum()) for batch in micro_batches),
+            sum(len(batch.nsp_targets) for batch in micro_batches),
+            sum(batch.num_tokens for batch in micro_batches),
+            sum(_sum_of_squares(batch) for batch in micro_batches),
+            int(bool(self.stop)),
+        ]
+        total = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device), "sum")
+        return [int(number) for number in total.tolist()]
+
+    def _why_bad(self, loss: float, grad_norm: float) -> str:
+        if not math.isfinite(loss):
+            return "the loss is not finite"
+        if not math.isfinite(grad_norm):
+            return "the gradients are not finite"
+        recent = self.progress.losses
+        if len(recent) >= _ENOUGH:
+            median = statistics.median(recent)
+            if loss > self.config.run.spike_factor * median:
+                return f"the loss is {loss / median:.1f} times the median of the steps before"
+        return ""
+
+    def _bad_step(self, reason: str, loss: float, losses: Tensor) -> None:
+        """Say which documents it was, then stop, or go on without this step's update."""
+        config, step = self.config, self.progress.step
+        by_rank = gather_object([losses.sum().item()])
+        # The one whose loss is not finite or, of a spike, that has the most of it.
+        worst = max(range(len(by_rank)), key=lambda rank: _badness(by_rank[rank]))
+        numbers = rows_of_step(
+            step,
+            batch_rows=config.run.batch_rows,
+            rank=worst,
+            world_size=self.accelerator.num_processes,
+        )
+        where = self.shards.split("train").where
+        documents = [
+            f"{where(segment.document)}, tokens {segment.start} to {segment.stop}"
+            for segment in self.maker.segments(numbers)
+        ]
+        action = config.run.bad_step
+        if self.directory is not None:
+            line = {"reason": reason, "action": action, "loss": loss, "rank": worst}
+            self.directory.append("bad_step", step + 1, {**line, "documents": documents})
+        message = (
+            f"step {step + 1}: {reason}; most of it is rank {worst}'s, whose {len(documents)} "
+            f"segments are named in {config.run.output}/metrics.jsonl"
+        )
+        if action == "stop":
+            raise BadStepError(
+                f"{message}; lower optimizer.learning_rate, or set run.bad_step to skip, and go on "
+                f"with --resume"
+            )
+        if self.accelerator.is_main_process:
+            _LOG.warning("%s; skipped", message)
+
+    def _after_step(self) -> None:
+        run, step = self.config.run, self.progress.step
+        is_last = step == run.steps
+        if step % run.log_every == 0 or is_last:
+            self.meter.log(step, self.progress.tokens)
+        if step % run.evaluate_every == 0 or is_last:
+            self._evaluate()
+        if self.writer is not None:
+            for result in self.writer.poll():
+                self._log_save(result)
+        if is_last:
+            return
+        if self.stop_agreed:
+            self._save(wait=True)
+            raise Stopped(
+                f"{self.stop.signal_name or 'a signal to another rank'}: saved after step "
+                f"{step}; go on with --resume"
+            )
+        if step % run.checkpoint_every == 0:
+            self._save()
+
+    def _evaluate(self) -> None:
+        if not self.held_out.batches:
+            return
+        began = time.perf_counter()
+        overall, by_language = evaluate(
+            self.accelerator.unwrap_model(self.objective), self.held_out, self.accelerator
+        )
+        self.meter.pause(time.perf_counter() - began)
+        if self.directory is not None:
+            self.directory.append(
+                "held_out", self.progress.step, {"all": overall, "languages": by_language}
+            )
+            _LOG.info(
+                "held out: MLM loss {mlm_loss:.4f}, masked accuracy {masked_accuracy:.4f} "
+                "(unigram {unigram_accuracy:.4f}), NSP accuracy {nsp_accuracy:.4f} "
+                "(chance {nsp_chance:.4f})".format(**overall)
+            )
+        if self.config.run.trackers:
+            self.accelerator.log(
+                {f"held_out/{name}": value for name, value in overall.items()},
+                step=self.progress.step,
+            )
+
+    # ------------------------------------------------------------------------------ checkpoints
+
+    def _make_writer(self) -> CheckpointWriter | None:
+        if self.directory is None:
+            return None
+        return CheckpointWriter(self.directory.checkpoints, keep=self.config.run.keep_checkpoints)
+
+    def _save(self, *, wait: bool = False) -> None:
+        if self.writer is None:
+            return
+        tensors = {
+            "weights": self.model.state_dict(),
+            "optimizer": moments(self.model, self.optimizer),
+        }
+        state = {
+            "progress": self.progress.to_json(),
+            **self._described(),
+        }
+        self.writer.save(self.progress.step, tensors, state, wait=wait)
+        self.meter.stalled(self.writer.stall_seconds)
+
+    def _load_checkpoint(self) -> Checkpoint | None:
+        """Go back to the newest whole checkpoint, if there is one."""
+        checkpoint = load_latest(Path(self.config.run.output) / "checkpoints")
+        if checkpoint is None:
+            return None
+        check_same_run(self.config, self.shards.fingerprint, checkpoint)
+        self.progress = Progress.of(checkpoint)
+        self.model.load_state_dict(checkpoint.tensors["weights"])
+        if self.progress.updates:
+            load_moments(
+                self.model,
+                self.optimizer,
+                checkpoint.tensors["optimizer"],
+                updates=self.progress.updates,
+            )
+        if self.accelerator.is_main_process:
+            _LOG.info("resumed after step %d (%s)", checkpoint.step, checkpoint.directory)
+        return checkpoint
+
+    def _log_save(self, result: SaveResult) -> None:
+        assert self.directory is not None
+        values = {
+            "seconds": result.write_seconds,
+            "stall": result.stall_seconds,
+            "bytes": result.num_bytes,
+            "error": None if result.error is None else str(result.error),
+        }
+        self.directory.append("checkpoint", result.step, values)
+
+    def _finish(self) -> Path:
+        """Write the model, then say that the run is done."""
+        output = Path(self.config.run.output) / "model"
+        if self.writer is not None and self.directory is not None:
+            self._save()
+            self.writer.close()
+            for result in self.writer.poll():
+                self._log_save(result)
+            dtype = _DTYPES[self.config.run.saved_precision]
+            save_pretraining(self.model, output, dtype=dtype)
+            copy_tokenizer(self.shards.tokenizer_dir, output)
+            self.directory.mark_done(self.progress.step)
+        self.accelerator.wait_for_everyone()
+        return output
+
+    # -------------------------------------------------------------------------------- attention
+
+    def _choose_attention(self, checkpoint: Checkpoint | None) -> bool:
+        """Whether to use the varlen kernel: as before, as set, or the faster one."""
+        wanted = self.config.run.attention
+        is_cuda = self.accelerator.device.type == "cuda"
+        if wanted == "varlen":
+            if not is_cuda:
+                raise ConfigError("run.attention is varlen, which needs a CUDA GPU; choose auto")
+            if self.encoder.attention_dropout:
+                raise ConfigError(
+                    "run.attention is varlen, which has no dropout; set model.attention_dropout "
+                    "to 0"
+                )
+        if wanted != "auto" or not is_cuda or self.encoder.attention_dropout:
+            return wanted == "varlen"
+        if checkpoint is not None:
+            return bool(checkpoint.state["varlen"])
+        return self._varlen_is_faster()
+
+    def _varlen_is_faster(self) -> bool:
+        steps = self._steps(workers=0, last_step=self.progress.step + 1)
+        batch = next(steps)[0].to(self.accelerator.device)
+        bf16 = self.config.run.precision == "bf16"
+        own = [time_passes(self.model, batch, varlen=kind, bf16=bf16) for kind in (False, True)]
+        self.model.zero_grad(set_to_none=True)
+        # The ranks' mean, so that all choose the same.
+        timed = torch.tensor(own, device=self.accelerator.device)
+        dense, varlen = self.accelerator.reduce(timed, "mean").tolist()
+        if self.accelerator.is_main_process:
+            _LOG.info(
+                "attention: dense %.1f ms, varlen %.1f ms a micro-batch", 1e3 * dense, 1e3 * varlen
+            )
+        return bool(varlen < dense)
+
+    # ------------------------------------------------------------------------------ descriptions
+
+    def _described(self) -> dict[str, object]:
+        """What the run is made from, for people and for a run that goes on with it."""
+        return {
+            "config": self.config.to_json(),
+            "encoder": self.encoder.to_json(),
+            "data": self.shards.fingerprint,
+            "world_size": self.accelerator.num_processes,
+            "device": self.accelerator.device.type,
+            "varlen": self.varlen,
+            "versions": {name: version(name) for name in ("starencoder", *_PACKAGES)},
+        }
+
+
+def _open_run_directory(
+    config: PretrainConfig, accelerator: Accelerator, *, resume: bool
+) -> RunDirectory | None:
+    """Lock the output directory; None on ranks that write nothing."""
+    if not accelerator.is_main_process:
+        return None
+    directory = RunDirectory(Path(config.run.output))
+    if not resume and (directory.is_done or any(directory.path.glob("checkpoints/step-*"))):
+        directory.close()
+        raise ConfigError(
+            f"{directory.path}: holds a run already; go on with it with --resume, or choose "
+            f"another run.output"
+        )
+    return directory
+
+
+def _open_data(config: PretrainConfig, accelerator: Accelerator) -> TokenShards:
+    shards = open_shards(Path(config.data.directory))
+    if config.data.tokenizer:
+        given = tokenizer_sha256(Path(config.data.tokenizer))
+        if given != shards.manifest.tokenizer_sha256:
+            raise ConfigError(
+                f"data.tokenizer: {config.data.tokenizer} is not the tokenizer that "
+                f"{config.data.directory} was made with; leave the setting out, or prepare the "
+                f"data with it"
+            )
+    if config.data.verify and accelerator.is_main_process:
+        shards.verify()
+    accelerator.wait_for_everyone()
+    return shards
+
+
+def _make_model(config: PretrainConfig, encoder: EncoderConfig) -> PretrainingModel:
+    """Random weights that follow from the seed, or those of a checkpoint."""
+    if not config.model.init_from:
+        torch.manual_seed(config.run.seed)
+        return PretrainingModel(encoder)
+    directory = Path(config.model.init_from)
+    loaded = load_pretraining(directory)
+    for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"):
+        if getattr(loaded.config, name) != getattr(encoder, name):
+            raise ConfigError(
+                f"model.init_from: {directory} has {name} {getattr(loaded.config, name)}, the run "
+                f"{getattr(encoder, name)}"
+            )
+    model = PretrainingModel(encoder)
+    model.load_state_dict(loaded.state_dict())
+    return model
+
+
+def _seed_dropout(seed: int, step: int, rank: int, micro_batch: int) -> None:
+    sequence = np.random.SeedSequence([seed, step, rank, micro_batch])
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def _sum_of_squares(batch: Batch) -> int:
+    """Of the pairs' lengths; the positions of a pair of n tokens add up to n (n - 1) / 2."""
+    return 2 * int(batch.position_ids.sum()) + batch.num_tokens
+
+
+def _out_of_memory(config: PretrainConfig, world_size: int) -> ConfigError:
+    run = config.run
+    if run.micro_rows == 1:
+        return ConfigError(
+            "GPU out of memory with run.micro_rows = 1; lower data.seq_length, or choose a smaller "
+            "model or a larger GPU"
+        )
+    lower = largest_divisor(run.batch_rows // world_size, run.micro_rows // 2)
+    return ConfigError(
+        f"GPU out of memory with run.micro_rows = {run.micro_rows}; set it to {lower}: steps stay "
+        f"the same, in more micro-batches"
+    )
+
+
+def _badness(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
