@@ -85,7 +85,7 @@ class RunDirectory:
         write_whole(self.path / DONE_FILE, f"{step}\n".encode())
 
     def write_config(self, values: Mapping[str, object]) -> None:
-        """Write `config.json`.
+        """Write `config.json`; the settings themselves are under the key "config".
 
         Raises:
             OutputError: It cannot be written.
