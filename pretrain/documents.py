@@ -309,7 +309,10 @@ def _read_parquet(item: Input) -> Iterator[_Row]:
     from pyarrow import parquet
 
     try:
-        with _open(item) as file, parquet.ParquetFile(file, pre_buffer=True) as shard:
+        with (
+            _open(item) as file,
+            parquet.ParquetFile(file, pre_buffer=True, page_checksum_verification=True) as shard,
+        ):
             schema = shard.schema_arrow
             columns, language = _columns(item, schema.names)
             for column in columns:
