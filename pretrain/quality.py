@@ -43,7 +43,7 @@ class Filter:
 
 
 def _near_empty(_: Document, text: str, __: int) -> bool:
-    return len(text) < 2 * _NEAR_EMPTY_CHARS and len(text.strip()) < _NEAR_EMPTY_CHARS
+    return len(text.strip()) < _NEAR_EMPTY_CHARS
 
 
 def _too_long(_: Document, text: str, max_chars: int) -> bool:
@@ -53,10 +53,10 @@ def _too_long(_: Document, text: str, max_chars: int) -> bool:
 def _minified(document: Document, text: str, _: int) -> bool:
     if document.language in _PROSE:
         return False
-    lines = text.count("\n") + 1
-    return len(text) > _MEAN_LINE_CHARS * lines or (
-        len(text) > _LONGEST_LINE_CHARS
-        and max(map(len, text.splitlines()), default=0) > _LONGEST_LINE_CHARS
+    lengths = [len(line) for line in text.splitlines()]
+    return (
+        sum(lengths) > _MEAN_LINE_CHARS * len(lengths)
+        or max(lengths, default=0) > _LONGEST_LINE_CHARS
     )
 
 
@@ -79,7 +79,11 @@ def _large_data(document: Document, text: str, _: int) -> bool:
 
 FILTERS = (
     Filter("too-long", "more characters than prepare.max_chars", _too_long),
-    Filter("near-empty", f"fewer than {_NEAR_EMPTY_CHARS} characters", _near_empty),
+    Filter(
+        "near-empty",
+        f"fewer than {_NEAR_EMPTY_CHARS} characters between blanks at both ends",
+        _near_empty,
+    ),
     Filter(
         "minified",
         f"lines of more than {_MEAN_LINE_CHARS} characters on average, or one of more than "
