@@ -11,7 +11,8 @@ import math
 import signal
 import sys
 import weakref
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -260,13 +261,13 @@ def iter_steps(
             f"run.batch_rows ({batch_rows}) does not divide among {world_size} processes: choose "
             f"a multiple of {world_size}, or another number of processes"
         )
-    steps = _Steps(
+    dataset = _Steps(
         maker,
         micro_rows,
         partial(rows_of_step, batch_rows=batch_rows, rank=rank, world_size=world_size),
     )
     loader: DataLoader[PackedBatches] = DataLoader(
-        steps,
+        dataset,
         batch_size=None,
         sampler=range(first_step, last_step),
         collate_fn=_as_it_is,  # type: ignore[arg-type] # typed for lists; here it is one item
@@ -275,11 +276,14 @@ def iter_steps(
         prefetch_factor=PREFETCHED_STEPS if workers else None,
         pin_memory=pin_memory,
     )
-    iterator = _unpack(loader)
-    if workers:
-        # At exit, multiprocessing would wait for workers that do not heed SIGTERM.
-        opened = weakref.ref(iterator)
-        atexit.register(lambda: _close(opened()))
+    # Made here, not where it is first used: workers are forked from the main thread.
+    steps = _unpack(iter(loader))
+    if not workers:
+        return steps
+    iterator = _read_ahead(steps)
+    # At exit, multiprocessing would wait for workers that do not heed SIGTERM.
+    opened = weakref.ref(iterator)
+    atexit.register(lambda: _close(opened()))
     return iterator
 
 
@@ -298,9 +302,24 @@ class _Steps(Dataset[PackedBatches]):
         return self._maker.pack([numbers[start : start + size] for start in starts])
 
 
-def _unpack(loader: DataLoader[PackedBatches]) -> Generator[list[Batch]]:
-    for packed in loader:
+def _unpack(packed_steps: Iterator[PackedBatches]) -> Generator[list[Batch]]:
+    for packed in packed_steps:
         yield packed.batches()
+
+
+def _read_ahead(steps: Generator[list[Batch]]) -> Generator[list[Batch]]:
+    """Take the next step over while the caller is busy with one.
+
+    It takes milliseconds: the worker that answers is in the middle of another step.
+    """
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(next, steps, None)
+            while (step := coming.result()) is not None:
+                coming = thread.submit(next, steps, None)
+                yield step
+    finally:
+        steps.close()
 
 
 def _close(iterator: Generator[list[Batch]] | None) -> None:
