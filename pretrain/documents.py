@@ -150,9 +150,8 @@ def iter_documents(
         if found is not None:
             streams.append(stream)
             source, document = found
-            if not limit or taken[source] < limit:
-                taken[source] += 1
-                yield document
+            taken[source] += 1
+            yield document
 
 
 def _read_all(

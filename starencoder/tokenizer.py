@@ -60,6 +60,9 @@ class CodeTokenizer:
         """Wrap a tokenizer; `special` has the ids of pad, sep, cls and mask."""
         # A file that spells out "<mask>" must not get the token of that name.
         bpe.encode_special_tokens = True
+        # Padded or cut ids would not be the text's.
+        bpe.no_padding()
+        bpe.no_truncation()
         self._bpe = bpe
         self.pad_id = special["pad"]
         self.sep_id = special["sep"]

@@ -284,6 +284,8 @@ def test_the_order_depends_on_the_seed_only_and_mixes_the_inputs(many):
     for start in range(0, 500, 100):
         counts = Counter(document.language for document in first[start : start + 100])
         assert max(counts.values()) < 90
+    inputs = [document.text.rsplit(" ", 1)[0] for document in first]
+    assert sum(map(str.__eq__, inputs, inputs[1:])) < 20
 
 
 def test_a_limit_holds_for_each_source(many, tmp_path):

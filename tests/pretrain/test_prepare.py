@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from tokenizers import Tokenizer
 
 from pretrain import shards as shards_module
 from pretrain.config import DataConfig, PrepareConfig, SourceConfig
@@ -235,6 +236,18 @@ def test_only_a_documents_own_sentinels_become_special_tokens(tokenizer_dir, par
 def test_a_batch_has_the_ids_of_its_texts_alone(tokenizer_dir, texts):
     tokenizer = load_tokenizer(tokenizer_dir)
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text).ids for text in texts]
+
+
+def test_a_tokenizer_that_pads_and_cuts_of_itself_does_neither_here(tokenizer_dir, tmp_path):
+    bpe = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
+    bpe.enable_padding(length=20)
+    bpe.enable_truncation(3)
+    bpe.save(str(tmp_path / "tokenizer.json"))
+    texts = ["a", "some longer text"]
+
+    plain, other = load_tokenizer(tokenizer_dir), load_tokenizer(tmp_path)
+    assert other.encode_batch(texts) == plain.encode_batch(texts)
+    assert other.encode(texts[1]) == plain.encode(texts[1])
 
 
 def test_special_ids_are_all_the_sentinels_and_the_encoders(run):
