@@ -170,8 +170,9 @@ def _warnings(run: _Run) -> list[str]:
     bad = run.of_kind("bad_step")
     if bad:
         last = bad[-1]
+        number = "1 bad step" if len(bad) == 1 else f"{len(bad)} bad steps"
         found.append(
-            f"{len(bad)} bad steps; the last at step {last.step:,}: "
+            f"{number}; the last at step {last.step:,}: "
             f"{last.values.get('reason', 'unknown')} ({last.values.get('action', 'unknown')})"
         )
     saves = run.of_kind("checkpoint")

@@ -186,6 +186,16 @@ def test_the_one_before_a_damaged_one_is_used_with_a_warning(tmp_path, caplog, n
     assert str(path) in record.getMessage()
 
 
+def test_the_error_says_what_was_found_and_what_was_expected(tmp_path):
+    (path,) = write(tmp_path, [1])
+    weights = path / "weights.safetensors"
+    size = weights.stat().st_size
+    cut(weights)
+
+    with pytest.raises(CheckpointError, match=f"{size // 2} bytes, expected {size}"):
+        load_checkpoint(path)
+
+
 @given(data=st.data())
 def test_a_flipped_bit_anywhere_is_found_or_changes_nothing(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("checkpoints")

@@ -148,7 +148,7 @@ def test_bad_steps_failed_saves_and_waiting_for_data_are_warned_of(run):
 
     page = write_report(run.path).read_text()
     for text in (status_text(run.path), page):
-        assert "1 bad steps; the last at step 33: loss is nan (skip)" in text
+        assert "1 bad step; the last at step 33: loss is nan (skip)" in text
         assert "1 of 2 checkpoints not saved; the last at step 60: disk full" in text
         assert "25.0% of the time goes into waiting for data; raise data.workers" in text
     assert "train-00003 document 17" in page
