@@ -102,7 +102,7 @@ def assert_close(found, expected):
 
 
 def unpacked(batch):
-    """The same pairs, each in a row of its own: (ids, segments, length, {column: target}, is next)."""
+    """The pairs, each in a row of its own: (ids, segments, {column: target}, target)."""
     pairs = []
     order = zip(batch.cls_rows.tolist(), batch.cls_columns.tolist(), strict=True)
     for number, (row, column) in enumerate(order):
@@ -126,7 +126,7 @@ def unpacked(batch):
 
 
 def padded(pairs):
-    """One pair a row, padded to the longest; MLM targets at every position, as transformers does."""
+    """One pair a row, padded to the longest, with an MLM target at every position."""
     longest = max(len(ids) for ids, *_ in pairs)
     ids = torch.full((len(pairs), longest), PAD)
     segments = torch.zeros_like(ids)

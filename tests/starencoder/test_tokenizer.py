@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 import cli
@@ -406,3 +407,65 @@ def test_an_error_in_the_texts_stops_the_training_with_that_error():
 
     with pytest.raises(DataError, match="here"):
         train_tokenizer(texts(), VOCAB_SIZE)
+
+
+# What decides where a word ends: blanks, digits, quotes, letters and other characters of all sizes.
+CODE_LIKE = st.text(
+    alphabet=st.sampled_from(
+        "  \n\n\t\r\v\f\x1c\x00 01a's tdmreveLL_.#<>\u00e9\u00a0\u2028\u5b57\u0663\u0301\ud800"
+    )
+) | st.text(alphabet=st.characters())
+
+
+@given(texts=st.lists(CODE_LIKE, max_size=5))
+def test_a_batch_has_the_ids_of_its_texts_alone(directory, texts):
+    tokenizer = load_tokenizer(directory)
+    expected = [tokenizer.encode(text).ids for text in texts]
+
+    assert tokenizer.encode_batch(texts) == expected
+    assert tokenizer.encode_batch(texts[::-1]) == expected[::-1]
+
+
+def test_a_batch_of_code_has_the_ids_of_its_texts_alone(directory, monkeypatch):
+    monkeypatch.setattr("starencoder.tokenizer._MOST_WORDS", 500)
+    tokenizer = load_tokenizer(directory)
+    texts = [
+        path.read_text() for path in sorted((Path(__file__).parents[2] / "pii").glob("[a-f]*.py"))
+    ]
+    texts += [text.replace("e", "\u00e9", 40) + "x" * 500 for text in texts]
+
+    for text in texts:
+        assert tokenizer.encode_batch([text]) == [tokenizer.encode(text).ids]
+    assert all(len(word) < 100 for word in tokenizer._word_ids)
+    assert len(tokenizer._word_ids) < 5000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parts: parts["pre_tokenizer"]["pretokenizers"].pop(0),
+        lambda parts: parts["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True),
+        lambda parts: parts["added_tokens"][0].update(special=False, content="def ", rstrip=True),
+        lambda parts: parts.update(normalizer={"type": "Lowercase"}),
+    ],
+)
+def test_a_batch_has_the_ids_of_a_tokenizer_that_splits_otherwise(directory, tmp_path, change):
+    parts = json.loads((directory / "tokenizer.json").read_text())
+    change(parts)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(parts))
+    tokenizer = load_tokenizer(tmp_path)
+    texts = [Path(__file__).read_text(), "def a1 23 B"]
+
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text).ids for text in texts]
+
+
+def test_a_tokenizer_that_pads_and_cuts_of_itself_does_neither_here(directory, tmp_path):
+    bpe = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    bpe.enable_padding(length=20)
+    bpe.enable_truncation(3)
+    bpe.save(str(tmp_path / "tokenizer.json"))
+    texts = ["a", "some longer text"]
+
+    plain, other = load_tokenizer(directory), load_tokenizer(tmp_path)
+    assert other.encode_batch(texts) == plain.encode_batch(texts)
+    assert other.encode(texts[1]) == plain.encode(texts[1])
