@@ -33,8 +33,13 @@ ISSUES, COMMITS, UNKNOWN = "GitHub issues", "Git commits", "unknown"
 
 _SUFFIXES = {
     "parquet": (".parquet",),
-    "jsonl": tuple(
-        stem + packed for stem in (".jsonl", ".ndjson", ".json") for packed in ("", ".gz", ".zst")
+    "jsonl": (
+        ".jsonl",
+        ".jsonl.gz",
+        ".jsonl.zst",
+        ".ndjson",
+        ".json.gz",
+        ".json.zst",
     ),
 }
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
@@ -328,7 +333,9 @@ def _read_parquet(item: Input) -> Iterator[_Row]:
                 for row in range(batch.num_rows):
                     yield _parquet_row(batch, row, columns, language)
     except (OSError, pa.ArrowException) as error:
-        raise _UnreadableError("not a parquet file that can be read") from error
+        strerror = error.strerror if isinstance(error, OSError) else None
+        reason = f"cannot be read ({strerror})" if strerror else "not a parquet file, or damaged"
+        raise _UnreadableError(reason) from error
 
 
 def _parquet_row(

@@ -4,10 +4,12 @@ The vocabulary is StarCoder's scheme: all 256 bytes, digits split one by one, St
 as ids 0 to 18, then pieces of words, then pad, sep, cls and mask.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,16 @@ _SPELLINGS = {
 }
 # Two that would make a pair stay two code points, as they are in the text.
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# GPT-2's pattern behind the splitting of digits, for ASCII.
+_WORD = re.compile(
+    r"[0-9]|'(?:[stmd]|re|ve|ll)| ?[A-Za-z]+| ?[^\sA-Za-z0-9]+|\s+(?=[0-9])|\s+(?!\S)|\s+",
+    re.ASCII,
+)
+# No word goes on from a visible character to a line's end.
+_WORD_END = re.compile(r"(?<=[!-~])(?=\n)")
+_MOST_WORDS = 300_000
+"""Remembered; about 250 bytes each."""
+_LONGEST_WORD = 40
 _LONGEST_TOKEN = 24
 """Characters; longer merges are runs of one character or licence sentences."""
 
@@ -64,6 +76,7 @@ class CodeTokenizer:
         bpe.no_padding()
         bpe.no_truncation()
         self._bpe = bpe
+        self._word_ids: dict[str, list[int]] = {}
         self.pad_id = special["pad"]
         self.sep_id = special["sep"]
         self.cls_id = special["cls"]
@@ -85,14 +98,69 @@ class CodeTokenizer:
         return Encoded(encoding.ids, encoding.offsets)
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """The ids that `encode` gives, without offsets: faster where many texts are at hand."""
+        """The ids that `encode` gives, without offsets, and several times faster.
+
+        Most of the package's time goes into splitting text into words, of which code repeats most.
+        So words are found here, and each is tokenised once and remembered.
+        """
         clean = [_without_surrogates(text) for text in texts]
-        encodings = self._bpe.encode_batch_fast(clean, add_special_tokens=False)
+        if not self._finds_words:
+            return self._encode_all(clean)
+        split = [_words(text) for text in clean]
+        wanted = set(itertools.chain.from_iterable(split))
+        if len(self._word_ids) > _MOST_WORDS:
+            self._word_ids = {}
+        new = [word for word in wanted if word not in self._word_ids]
+        self._word_ids.update(zip(new, self._encode_all(new), strict=True))
+        ids = self._word_ids
+        found = [
+            list(itertools.chain.from_iterable(map(ids.__getitem__, words))) for words in split
+        ]
+        for word in new:
+            if len(word) > _LONGEST_WORD:
+                del ids[word]
+        return found
+
+    @cached_property
+    def _finds_words(self) -> bool:
+        """Whether words are what this module takes them for, as in StarCoder's tokenizer."""
+        parts = json.loads(self._bpe.to_str())
+        return (
+            parts["normalizer"] is None
+            and all(token["special"] for token in parts["added_tokens"])
+            and [
+                _settings(part) for part in (parts["pre_tokenizer"] or {}).get("pretokenizers", [])
+            ]
+            == [
+                {"type": "Digits", "individual_digits": True},
+                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+            ]
+        )
+
+    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+        encodings = self._bpe.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids."""
         return str(self._bpe.decode(ids, skip_special_tokens=False))
+
+
+def _words(text: str) -> list[str]:
+    """A text in pieces that are tokenised by themselves; a line that is not ASCII is one piece."""
+    if text.isascii():
+        return _WORD.findall(text)
+    words = []
+    for line in _WORD_END.split(text):
+        if line.isascii():
+            words += _WORD.findall(line)
+        else:
+            words.append(line)
+    return words
+
+
+def _settings(part: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in part.items() if name != "trim_offsets"}
 
 
 def _without_surrogates(text: str) -> str:

@@ -349,7 +349,10 @@ def test_inputs_that_cannot_be_read_are_in_the_report(run, tmp_path):
     for _ in range(2):  # made, and found there
         report = run(sources=(SourceConfig(path=str(folder)),))
         assert list(report.unreadable) == [str(folder / "b.parquet")]
-        assert f"not readable: {folder / 'b.parquet'}: not a parquet file" in report_text(report)
+        assert (
+            f"not readable: {folder / 'b.parquet'}: not a parquet file, or damaged"
+            in report_text(report)
+        )
 
 
 def test_the_reports_show_all_numbers_and_escape_all_text(run, tmp_path):
