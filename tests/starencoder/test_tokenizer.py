@@ -1,3 +1,4 @@
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from starencoder.sources import find_source_files, iter_texts, read_source
 from starencoder.tokenizer import (
     SENTINELS,
     TOKENIZER_FILE,
+    _words,
     load_tokenizer,
     save_tokenizer,
     train_tokenizer,
@@ -409,15 +411,32 @@ def test_an_error_in_the_texts_stops_the_training_with_that_error():
         train_tokenizer(texts(), VOCAB_SIZE)
 
 
-# What decides where a word ends: blanks, digits, quotes, letters and other characters of all sizes.
-CODE_LIKE = st.text(
-    alphabet=st.sampled_from(
-        "  \n\n\t\r\v\f\x1c\x00 01a's tdmreveLL_.#<>\u00e9\u00a0\u2028\u5b57\u0663\u0301\ud800"
-    )
-) | st.text(alphabet=st.characters())
+# What decides where a word ends.
+BITS = (
+    " ", "  ", "    ", "\n", "\n    ", "\t", "\r\n", "\v", "\x1c", "\x00", "0", "12", "a", "def",
+    "'s", "'ll", "'", "d", "ve", ".", "_(", "\u00e9", "\u00a0", "\u2028", "\u0663", "\u0301",
+)  # fmt: skip
+CODE_LIKE = st.lists(st.sampled_from(BITS)).map("".join)
 
 
-@given(texts=st.lists(CODE_LIKE, max_size=5))
+@given(text=CODE_LIKE | CODE_LIKE.map(lambda text: text.encode("ascii", "ignore").decode()))
+def test_words_of_a_batch_are_those_that_the_package_finds(directory, text):
+    bpe = Tokenizer.from_file(str(directory / TOKENIZER_FILE))
+    expected = [text[start:end] for _, (start, end) in bpe.pre_tokenizer.pre_tokenize_str(text)]
+    words = _words(text)
+
+    assert load_tokenizer(directory)._finds_words
+    if text.isascii():
+        assert words == expected
+    assert "".join(words) == text
+    assert ends(words) <= ends(expected)
+
+
+def ends(words):
+    return set(itertools.accumulate(map(len, words)))
+
+
+@given(texts=st.lists(CODE_LIKE | st.text(alphabet=st.characters()), max_size=5))
 def test_a_batch_has_the_ids_of_its_texts_alone(directory, texts):
     tokenizer = load_tokenizer(directory)
     expected = [tokenizer.encode(text).ids for text in texts]
@@ -446,7 +465,9 @@ def test_a_batch_of_code_has_the_ids_of_its_texts_alone(directory, monkeypatch):
         lambda parts: parts["pre_tokenizer"]["pretokenizers"].pop(0),
         lambda parts: parts["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True),
         lambda parts: parts["added_tokens"][0].update(special=False, content="def ", rstrip=True),
-        lambda parts: parts.update(normalizer={"type": "Lowercase"}),
+        lambda parts: parts.update(
+            normalizer={"type": "Strip", "strip_left": True, "strip_right": True}
+        ),
     ],
 )
 def test_a_batch_has_the_ids_of_a_tokenizer_that_splits_otherwise(directory, tmp_path, change):
