@@ -852,11 +852,18 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_pretrain_prepare(arguments: argparse.Namespace) -> int:
     """Make token shards."""
+    import logging
+
     from pretrain.config import load_config
+    from pretrain.corpus_report import report_text
     from pretrain.prepare import prepare
 
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = load_config(arguments.config, arguments.overrides)
-    _write(prepare(config.prepare, config.data, seed=config.run.seed).text())
+    report = prepare(
+        config.prepare, config.data, seed=config.run.seed, progress=sys.stderr.isatty()
+    )
+    _write(report_text(report))
     return 0
 
 

@@ -18,11 +18,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from pretrain.batches import IGNORE_TARGET, Batch, BatchMaker, iter_steps, rows_of_step
-from pretrain.checkpoints import Checkpoint, CheckpointWriter, SaveResult, load_latest
+from pretrain.checkpoints import (
+    Checkpoint,
+    CheckpointWriter,
+    SaveResult,
+    load_checkpoint,
+    load_latest,
+)
 from pretrain.config import PretrainConfig
 from pretrain.held_out import evaluate, make_held_out
 from pretrain.launch import StopRequest, largest_divisor, start
@@ -145,8 +151,11 @@ class _Trainer:
         steps = self._steps(workers=config.data.workers, last_step=config.run.steps)
         with self.stop.on_signals():
             try:
-                for micro_batches in self.meter.timed(steps):
+                for number, micro_batches in enumerate(self.meter.timed(steps)):
                     self._step(micro_batches)
+                    if number == 0 and self.writer is not None:
+                        # Now that there are moments: the first checkpoint shall not be slow.
+                        self.writer.prepare(self._tensors())
                     self._after_step()
             finally:
                 steps.close()
@@ -170,11 +179,13 @@ class _Trainer:
     def _step(self, micro_batches: list[Batch]) -> None:
         """One update of the weights."""
         config, accelerator, step = self.config, self.accelerator, self.progress.step
-        masked, pairs, tokens, squares, stops = self._counts(micro_batches)
+        counts = self._counts(micro_batches)
+        # A step of very short rows may have no pair.
+        masked, pairs = counts[:2].clamp(min=1).float()
         rate = learning_rate(step, config.run.steps, config.optimizer)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses = []
+        losses = torch.zeros(2, device=accelerator.device)
         for number, batch in enumerate(micro_batches):
             _seed_dropout(config.run.seed, step, accelerator.process_index, number)
             last = number == len(micro_batches) - 1
@@ -183,33 +194,35 @@ class _Trainer:
                 mlm, nsp = sums.mlm_loss / masked, sums.nsp_loss / pairs
                 # DDP takes the mean over ranks; the loss is already divided by what all have.
                 accelerator.backward((mlm + nsp) * accelerator.num_processes)
-            losses.append(torch.stack([mlm.detach(), nsp.detach()]))
+            losses += torch.stack([mlm, nsp]).detach()
         grad_norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), config.optimizer.clip_norm
         )
-        total = accelerator.reduce(torch.stack(losses).sum(0), "sum")
-        mlm_loss, nsp_loss, norm = torch.stack([*total, grad_norm]).tolist()
+        total = accelerator.reduce(losses, "sum")
+        # All at once: reading a number from a GPU waits for all that it was told to do.
+        values = torch.cat([total.double(), grad_norm[None].double(), counts]).tolist()
+        mlm_loss, nsp_loss, norm, _, _, tokens, squares, stops = values
         reason = self._why_bad(mlm_loss + nsp_loss, norm)
         if reason:
-            self._bad_step(reason, mlm_loss + nsp_loss, torch.stack(losses))
+            self._bad_step(reason, mlm_loss + nsp_loss, losses)
         else:
             self.optimizer.step()
             self.progress.updates += 1
             self.progress.losses.append(mlm_loss + nsp_loss)
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
-        self.progress.tokens += tokens
+        self.progress.tokens += int(tokens)
         self.meter.add(
             mlm_loss=mlm_loss,
             nsp_loss=nsp_loss,
             learning_rate=rate,
             grad_norm=norm,
-            tokens=tokens,
-            squares=squares,
+            tokens=int(tokens),
+            squares=int(squares),
         )
         self.stop_agreed = stops > 0
 
-    def _counts(self, micro_batches: list[Batch]) -> list[int]:
+    def _counts(self, micro_batches: list[Batch]) -> Tensor:
         """Over all ranks: masked tokens, pairs, real tokens, squared lengths, stop requests."""
         own = [
             sum(int((batch.targets != IGNORE_TARGET).sum()) for batch in micro_batches),
@@ -218,8 +231,10 @@ class _Trainer:
             sum(_sum_of_squares(batch) for batch in micro_batches),
             int(bool(self.stop)),
         ]
-        total = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device), "sum")
-        return [int(number) for number in total.tolist()]
+        # Float64 holds them exactly, and so do sums of them.
+        here = torch.tensor(own, dtype=torch.float64).to(self.accelerator.device)
+        total: Tensor = self.accelerator.reduce(here, "sum")
+        return total
 
     def _why_bad(self, loss: float, grad_norm: float) -> str:
         if not math.isfinite(loss):
@@ -317,25 +332,33 @@ class _Trainer:
             return None
         return CheckpointWriter(self.directory.checkpoints, keep=self.config.run.keep_checkpoints)
 
-    def _save(self, *, wait: bool = False) -> None:
-        if self.writer is None:
-            return
-        tensors = {
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        return {
             "weights": self.model.state_dict(),
             "optimizer": moments(self.model, self.optimizer),
         }
+
+    def _save(self, *, wait: bool = False) -> None:
+        if self.writer is None:
+            return
         state = {
             "progress": self.progress.to_json(),
             **self._described(),
         }
-        self.writer.save(self.progress.step, tensors, state, wait=wait)
+        self.writer.save(self.progress.step, self._tensors(), state, wait=wait)
         self.meter.stalled(self.writer.stall_seconds)
 
     def _load_checkpoint(self) -> Checkpoint | None:
         """Go back to the newest whole checkpoint, if there is one."""
-        checkpoint = load_latest(Path(self.config.run.output) / "checkpoints")
-        if checkpoint is None:
+        # One rank chooses: another one, with a read error, might choose differently.
+        checkpoint: Checkpoint | None = None
+        if self.accelerator.is_main_process:
+            checkpoint = load_latest(Path(self.config.run.output) / "checkpoints")
+        chosen = [None if checkpoint is None else checkpoint.directory]
+        broadcast_object_list(chosen)
+        if chosen[0] is None:
             return None
+        checkpoint = checkpoint or load_checkpoint(chosen[0])
         check_same_run(self.config, self.shards.fingerprint, checkpoint)
         self.progress = Progress.of(checkpoint)
         self.model.load_state_dict(checkpoint.tensors["weights"])

@@ -2,11 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pretrain.config import DataConfig, PrepareConfig, SourceConfig
 from pretrain.prepare import prepare
 from pretrain.rows import Vocabulary
 from starencoder.tokenizer import save_tokenizer, train_tokenizer
+
+# Threads that wait for each other while other tests have the cores take ten times as long.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
