@@ -1,6 +1,7 @@
 """Start of a run on one process or many: process group, device, precision, signals."""
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ def start(run: RunConfig) -> Accelerator:
     Raises:
         ConfigError: The ranks do not divide the batch, or a tracker is not installed.
     """
+    _warn_of_stale_addresses()
     torch.set_float32_matmul_precision("high")
     # Denormal numbers, of which a young model makes many, cost a CPU a hundred times the usual.
     torch.set_flush_denormal(True)
@@ -48,6 +50,17 @@ def start(run: RunConfig) -> Accelerator:
             visible,
         )
     return accelerator
+
+
+def _warn_of_stale_addresses() -> None:
+    """A restarted rank may read, in a store that torchrun kept, where a dead one listened."""
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if restarts and kept and os.environ.get("RANK") == "0":
+        _LOG.warning(
+            "torchrun may fail to restart: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where it is "
+            "started, so that each restart gets a new store"
+        )
 
 
 def check_batch(run: RunConfig, world_size: int) -> None:

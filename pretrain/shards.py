@@ -333,10 +333,10 @@ class TokenShards:
 
     @cached_property
     def line_ends(self) -> np.ndarray:
-        """Which ids end a line, their text's last character being one: bool, `(vocab_size,)`."""
+        """Which ids end a line, up to the next line's indentation: bool, `(vocab_size,)`."""
         tokenizer = load_tokenizer(self.tokenizer_dir)
         texts = (tokenizer.decode([index]) for index in range(self.manifest.vocab_size))
-        return np.array([text.endswith(("\n", "\r")) for text in texts])
+        return np.array([text.rstrip(" \t").endswith(("\n", "\r")) for text in texts])
 
     def _verify_tokens(self, shard: Shard) -> None:
         path = self.tokenizer_dir / f"{shard.name}.tokens"

@@ -1,6 +1,7 @@
 import errno
 import json
 import pickle
+import re
 import tempfile
 from pathlib import Path
 
@@ -162,7 +163,8 @@ def test_tokens_that_end_a_line_are_known(data):
     assert opened.line_ends[tokenizer.encode("\n").ids[0]]
     assert opened.line_ends[tokenizer.encode("\r").ids[0]]
     texts = [tokenizer.decode([int(i)]) for i in np.flatnonzero(opened.line_ends)]
-    assert all(text[-1] in "\r\n" for text in texts)
+    assert all(re.search(r"[\n\r][ \t]*\Z", text) for text in texts)
+    assert any(text.endswith("\n    ") for text in texts)
     assert not opened.line_ends[tokenizer.encode("a").ids[0]]
 
 
