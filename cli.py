@@ -864,7 +864,7 @@ def run_pretrain_prepare(arguments: argparse.Namespace) -> int:
         config.prepare, config.data, seed=config.run.seed, progress=sys.stderr.isatty()
     )
     _write(report_text(report))
-    return 0
+    return CANNOT_READ if report.unreadable else 0
 
 
 def add_pretrain_run_arguments(parser: argparse.ArgumentParser) -> None:

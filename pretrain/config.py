@@ -256,7 +256,7 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> PretrainConfig:
             range.
     """
     path = Path(source)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.is_file():
         path = PRESET_FOLDER / f"{check_name('preset', source, presets())}.toml"
     values = read_toml(path)
     base = values.pop("extends", None)

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import FrameType
 
 import torch
@@ -24,9 +25,13 @@ def start(run: RunConfig) -> Accelerator:
     """Join the process group that torchrun described, if it did, and take a device.
 
     Raises:
-        ConfigError: The ranks do not divide the batch, or a tracker is not installed.
+        ConfigError: The ranks do not divide the batch, a tracker is not installed, or accelerate
+            refuses the precision or how the processes were started.
     """
     _warn_of_stale_addresses()
+    for tracker in run.trackers:  # accelerate would go on without it
+        if find_spec(tracker) is None:
+            raise ConfigError(f"run.trackers: {tracker} is not installed; pip install {tracker}")
     torch.set_float32_matmul_precision("high")
     # Denormal numbers, of which a young model makes many, cost a CPU a hundred times the usual.
     torch.set_flush_denormal(True)
@@ -38,8 +43,8 @@ def start(run: RunConfig) -> Accelerator:
             project_dir=run.output,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
         )
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"run.trackers: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"process group or run.precision: {error}") from error
     check_batch(run, accelerator.num_processes)
     visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if visible > 1 and accelerator.num_processes == 1:

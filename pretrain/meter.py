@@ -1,10 +1,12 @@
 """What a run tells while it trains: speed, losses, waiting, time left."""
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import torch
 from accelerate import Accelerator
 
 from pretrain.config import PretrainConfig
@@ -30,7 +32,7 @@ class Meter:
         """Measure a run of `config`; the clock starts with the first step."""
         self._config, self._encoder = config, encoder
         self._accelerator, self._directory = accelerator, directory
-        self._peak = _peak_flops(accelerator)
+        self._peak = peak_flops(accelerator.device)
         self._paused = 0.0
         self._clear()
 
@@ -136,14 +138,13 @@ class Meter:
         self._learning_rate = self._grad_norm = 0.0
 
 
-def _peak_flops(accelerator: Accelerator) -> float | None:
-    """The bf16 peak of this rank's GPU; None where it is no GPU or one that is not listed."""
-    if accelerator.device.type != "cuda":
+def peak_flops(device: torch.device) -> float | None:
+    """A device's bf16 peak per second; None where it is no GPU or one that is not listed."""
+    if device.type != "cuda":
         return None
-    import torch
-
-    name = torch.cuda.get_device_name(accelerator.device).lower()
-    known = [gpu.bf16_flops for key, gpu in GPUS.items() if key.partition("-")[0] in name]
+    # By whole words: an A100 is no A10.
+    words = re.split(r"\W+", torch.cuda.get_device_name(device).lower())
+    known = [gpu.bf16_flops for key, gpu in GPUS.items() if key.partition("-")[0] in words]
     return known[0] if known else None
 
 

@@ -30,6 +30,8 @@ class Progress:
     """Steps done, skipped ones included."""
     updates: int = 0
     """Steps that changed the weights."""
+    skipped: int = 0
+    """Bad steps since the last one that changed the weights."""
     tokens: int = 0
     """Real tokens read."""
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
@@ -37,7 +39,12 @@ class Progress:
 
     def to_json(self) -> dict[str, object]:
         """All but the step, which a checkpoint has anyway."""
-        return {"updates": self.updates, "tokens": self.tokens, "losses": list(self.losses)}
+        return {
+            "updates": self.updates,
+            "skipped": self.skipped,
+            "tokens": self.tokens,
+            "losses": list(self.losses),
+        }
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> "Progress":
@@ -48,12 +55,14 @@ class Progress:
         """
         state = checkpoint.state.get("progress")
         try:
-            updates, tokens, losses = (state[name] for name in ("updates", "tokens", "losses"))  # type: ignore[index]
+            if not isinstance(state, dict):
+                raise TypeError
             return cls(
                 step=checkpoint.step,
-                updates=int(updates),
-                tokens=int(tokens),
-                losses=deque(map(float, losses), maxlen=RECENT_STEPS),
+                updates=int(state["updates"]),
+                skipped=int(state["skipped"]),
+                tokens=int(state["tokens"]),
+                losses=deque(map(float, state["losses"]), maxlen=RECENT_STEPS),
             )
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(

@@ -49,6 +49,8 @@ _LOG = logging.getLogger(__name__)
 
 _ENOUGH = 20
 """Fewer losses than this make no median."""
+_MOST_SKIPPED = 10
+"""Bad steps in a row that are skipped; more are no accident."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _PACKAGES = ("torch", "accelerate", "numpy", "safetensors")
 
@@ -90,8 +92,7 @@ def pretrain(config: PretrainConfig, *, resume: bool) -> Path:
     if Path(config.run.output, "DONE").exists():
         return Path(config.run.output, "model")
     try:
-        trainer = _Trainer(config, accelerator, directory)
-        return trainer.run(resume=resume)
+        return _Trainer(config, accelerator, directory, resume=resume).run()
     except torch.cuda.OutOfMemoryError as error:
         raise _out_of_memory(config, accelerator.num_processes) from error
     finally:
@@ -102,7 +103,12 @@ def pretrain(config: PretrainConfig, *, resume: bool) -> Path:
 
 class _Trainer:
     def __init__(
-        self, config: PretrainConfig, accelerator: Accelerator, directory: RunDirectory | None
+        self,
+        config: PretrainConfig,
+        accelerator: Accelerator,
+        directory: RunDirectory | None,
+        *,
+        resume: bool,
     ) -> None:
         self.config, self.accelerator, self.directory = config, accelerator, directory
         self.shards = _open_data(config, accelerator)
@@ -130,25 +136,24 @@ class _Trainer:
         self.meter = Meter(config, self.encoder, accelerator, directory)
         self.stop = StopRequest()
         self.stop_agreed = False
-
-    def run(self, *, resume: bool) -> Path:
-        """Train to the last step."""
-        config, accelerator = self.config, self.accelerator
         checkpoint = self._load_checkpoint() if resume else None
-        varlen = self._choose_attention(checkpoint)
+        self.varlen = self._choose_attention(checkpoint)
         if config.run.compile:
             for layer in self.model.bert.encoder.layer:
                 layer.compile()
-        self.objective = accelerator.prepare(Objective(self.model, varlen=varlen))
+        self.objective = accelerator.prepare(Objective(self.model, varlen=self.varlen))
         self.objective.train()
-        self.varlen = varlen
-        if self.directory is not None:
-            self.directory.trim(self.progress.step)
-            self.directory.write_config(self._described())
+        self.writer: CheckpointWriter | None = None
+        if directory is not None:
+            self.writer = CheckpointWriter(directory.checkpoints, keep=config.run.keep_checkpoints)
+            directory.trim(self.progress.step)
+            directory.write_config(self._described())
         if config.run.trackers:
             accelerator.init_trackers("starencoder", config=flat(config.to_json()))
-        self.writer = self._make_writer()
-        steps = self._steps(workers=config.data.workers, last_step=config.run.steps)
+
+    def run(self) -> Path:
+        """Train to the last step."""
+        steps = self._steps(workers=self.config.data.workers, last_step=self.config.run.steps)
         with self.stop.on_signals():
             try:
                 for number, micro_batches in enumerate(self.meter.timed(steps)):
@@ -208,6 +213,7 @@ class _Trainer:
         else:
             self.optimizer.step()
             self.progress.updates += 1
+            self.progress.skipped = 0
             self.progress.losses.append(mlm_loss + nsp_loss)
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
@@ -265,7 +271,8 @@ class _Trainer:
             f"{where(segment.document)}, tokens {segment.start} to {segment.stop}"
             for segment in self.maker.segments(numbers)
         ]
-        action = config.run.bad_step
+        self.progress.skipped += 1
+        action = config.run.bad_step if self.progress.skipped <= _MOST_SKIPPED else "stop"
         if self.directory is not None:
             line = {"reason": reason, "action": action, "loss": loss, "rank": worst}
             self.directory.append("bad_step", step + 1, {**line, "documents": documents})
@@ -274,9 +281,11 @@ class _Trainer:
             f"segments are named in {config.run.output}/metrics.jsonl"
         )
         if action == "stop":
+            if self.progress.skipped > 1:
+                message = f"{self.progress.skipped} bad steps in a row; {message}"
             raise BadStepError(
-                f"{message}; lower optimizer.learning_rate, or set run.bad_step to skip, and go on "
-                f"with --resume"
+                f"{message}; leave such steps out with run.bad_step skip and --resume, or start "
+                f"again with a lower optimizer.learning_rate"
             )
         if self.accelerator.is_main_process:
             _LOG.warning("%s; skipped", message)
@@ -326,11 +335,6 @@ class _Trainer:
             )
 
     # ------------------------------------------------------------------------------ checkpoints
-
-    def _make_writer(self) -> CheckpointWriter | None:
-        if self.directory is None:
-            return None
-        return CheckpointWriter(self.directory.checkpoints, keep=self.config.run.keep_checkpoints)
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
         return {

@@ -490,6 +490,22 @@ def test_a_skipped_step_leaves_the_weights_as_they_were(shards_dir, tmp_path, mo
     assert "skipped" in caplog.text
 
 
+def test_bad_steps_that_do_not_end_are_not_skipped_for_ever(shards_dir, tmp_path, monkeypatch):
+    forward = Objective.forward
+    monkeypatch.setattr(
+        Objective,
+        "forward",
+        lambda self, batch: forward(self, batch)._replace(mlm_loss=torch.tensor(math.nan)),
+    )
+    changes = {"run.bad_step": "skip", "run.steps": 40, "model.hidden_dropout": 0.0}
+    with pytest.raises(BadStepError, match=r"^11 bad steps in a row; step 11"):
+        train(shards_dir, tmp_path / "run", **changes)
+    assert [line["action"] for line in metrics(tmp_path / "run", "bad_step")] == [
+        *["skip"] * 10,
+        "stop",
+    ]
+
+
 def test_out_of_memory_says_what_to_lower(shards_dir, tmp_path, monkeypatch):
     def forward(self, batch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
