@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.config import PretrainConfig, load_config
+from pretrain.meter import peak_flops
 from pretrain.plan import GPUS, flops_per_token, num_parameters, plan, plan_text
 from starencoder.config import PRESETS, EncoderConfig
 from starencoder.errors import ConfigError
@@ -155,3 +156,19 @@ def test_rows_longer_than_the_model_are_refused():
 def test_every_preset_can_be_planned(preset):
     assert planned(preset=preset, gpus=1).hours > 0
     assert isinstance(load_config(preset), PretrainConfig)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA A10", "a10"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA A10G", None),
+    ],
+)
+def test_a_gpus_peak_is_that_of_its_whole_name(monkeypatch, name, gpu):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    expected = GPUS[gpu].bf16_flops if gpu else None
+    assert peak_flops(torch.device("cuda")) == expected
