@@ -9,9 +9,8 @@ import base64
 import json
 import random
 import re
-import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from starencoder.errors import ConfigError, DataError
 from starencoder.files import open_whole
 from starencoder.languages import language_of
 from starencoder.sources import find_source_files, read_source
+from starencoder.toml import from_toml, read_toml
 
 _WINDOW_LINES = (18, 45)
 _WINDOW_CHARS = 2000
@@ -175,9 +175,21 @@ class _Piece:
 @dataclass(frozen=True, slots=True)
 class _Line:
     text: str
-    groups: frozenset[str]
+    groups: tuple[str, ...]
     """The languages it is written in; `*` for any."""
     weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    groups: tuple[str, ...]
+    lines: tuple[str, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    tables: Mapping[str, _Table]
 
 
 class Synthesizer:
@@ -187,17 +199,17 @@ class Synthesizer:
         """Read the tables of lines; `rng` and `values` are where all randomness comes from.
 
         Raises:
-            ConfigError: A line has a slot that nothing fills.
+            ConfigError: A table is not of the form of `_Table`, or a line has a slot that nothing
+                fills.
         """
         self._rng = rng
         self._values = values
         self._negative: list[_Line] = []
         self._positive: dict[str, list[_Line]] = {label: [] for label in LABELS}
-        data = tomllib.loads(_TABLES.read_text("utf-8"))
-        for name, table in data.items():
-            groups, weight = frozenset(table["groups"]), float(table.get("weight", 1))
-            for text in table["lines"]:
-                line = _Line(text, groups, weight)
+        data = from_toml(_Tables, {"tables": read_toml(_TABLES)}, str(_TABLES))
+        for name, table in data.tables.items():
+            for text in table.lines:
+                line = _Line(text, table.groups, table.weight)
                 slots = {"KEY" if slot == "PEM" else slot for slot in _SLOT.findall(text)}
                 for slot in sorted(slots.difference(LABELS, PLAIN_SLOTS)):
                     raise ConfigError(
@@ -303,7 +315,7 @@ class Synthesizer:
         negative = rng.random() < 0.25
         lines = self._negative if negative else self._positive[self._draw_label()]
         if rng.random() > 0.1:  # mostly what is written in this language
-            lines = [line for line in lines if line.groups & {language, "*"}] or lines
+            lines = [line for line in lines if {language, "*"}.intersection(line.groups)] or lines
         line_text = rng.choices(lines, [line.weight for line in lines])[0].text
         places = [
             (index, match.end())

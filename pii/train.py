@@ -5,11 +5,9 @@ import logging
 import math
 import random
 import time
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_type_hints
 
 import numpy as np
 import torch
@@ -25,8 +23,8 @@ from starencoder.checkpoint import load_encoder_weights, save_tagger
 from starencoder.config import PRESETS, EncoderConfig, load_config
 from starencoder.errors import ConfigError, DataError
 from starencoder.model import TokenClassifier
-from starencoder.settings import closest
 from starencoder.tokenizer import CodeTokenizer, copy_tokenizer, load_tokenizer
+from starencoder.toml import from_toml, read_toml
 
 _LOG = logging.getLogger(__name__)
 
@@ -96,39 +94,7 @@ def read_recipe(path: Path) -> TrainConfig:
         ConfigError: The file cannot be read, or a setting is unknown, missing, of another type or
             out of range.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable TOML recipe ({error})") from error
-    entries = values.pop("data", [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ConfigError(f"{path}: data must be tables, [[data]]")
-    for entry in entries:
-        _check_types(entry, TrainData, f"{path}: data")
-    _check_types(values, TrainConfig, str(path))
-    try:
-        return TrainConfig(data=tuple(TrainData(**entry) for entry in entries), **values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _check_types(
-    values: dict[str, object], into: type[TrainConfig | TrainData], where: str
-) -> None:
-    known = get_type_hints(into)
-    for field in dataclasses.fields(into):
-        if field.default is dataclasses.MISSING and field.name not in (*values, "data"):
-            raise ConfigError(f"{where}: {field.name} is missing")
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(f"{where}: {key} is not a setting{closest(key, known)}")
-        wanted = known[key]
-        # An int is a fine float; a bool, which Python takes for an int, is neither.
-        allowed = (int, float) if wanted is float else (wanted,)
-        if type(value) not in allowed:
-            raise ConfigError(
-                f"{where}: {key} must be {wanted.__name__}, got {type(value).__name__}"
-            )
+    return from_toml(TrainConfig, read_toml(path), str(path))
 
 
 def train(config: TrainConfig, output: Path, *, threads: int = 0) -> None:

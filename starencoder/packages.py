@@ -11,10 +11,9 @@ import json
 import re
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,13 +22,12 @@ from starencoder.errors import ConfigError, DataError, OutputError, reason_of
 from starencoder.files import write_whole
 from starencoder.licences import is_permissive, licences_agree, stated_licence
 from starencoder.registries import (
-    REGISTRIES,
     Package,
     RegistryError,
     find_registries,
     get_archives,
 )
-from starencoder.settings import check_name, closest
+from starencoder.toml import from_toml, read_toml
 
 MANIFEST = "manifest.jsonl"
 
@@ -48,7 +46,7 @@ _SHA256 = re.compile(r"(?:[0-9a-f]{64})?")
 class Unpacked:
     """One line of the manifest: a package that lies in the output."""
 
-    registry: str
+    registry: Literal["pypi", "npm", "debian"]
     name: str
     version: str
     archive: str
@@ -80,59 +78,42 @@ class Outcome:
 # Lists
 
 
+@dataclass(frozen=True, slots=True)
+class _List:
+    package: tuple[Package, ...] = ()
+
+
 def read_packages(path: Path) -> list[Package]:
     """Read a list of packages.
 
     Raises:
         ConfigError: The file cannot be read, or an entry is not of the form of `Package`.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
-    entries = table.pop("package", None)
-    if table:
-        raise ConfigError(f"{path}: {next(iter(table))} is not a setting; expected [[package]]")
-    if not isinstance(entries, list) or not entries:
+    packages = from_toml(_List, read_toml(path), str(path)).package
+    if not packages:
         raise ConfigError(f"{path}: no package; expected one [[package]] table for each")
-    packages = []
     folders: set[str] = set()
-    for number, entry in enumerate(entries, 1):
-        package = _package(f"{path}: package {number}", entry)
+    for number, package in enumerate(packages):
+        where = f"{path}: package[{number}]"
+        _check(where, package)
         if package.folder.lower() in folders:
-            raise ConfigError(f"{path}: package {number}: {package.label} stands there twice")
+            raise ConfigError(f"{where}: {package.label} stands there twice")
         folders.add(package.folder.lower())
-        packages.append(package)
-    return packages
+    return list(packages)
 
 
-def _package(where: str, entry: object) -> Package:
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{where}: must be a table")
-    known = [field.name for field in fields(Package)]
-    for key, value in entry.items():
-        if key not in known:
-            raise ConfigError(f"{where}: {key} is not a setting{closest(key, known)}")
-        if not isinstance(value, str):
-            raise ConfigError(f"{where}: {key} must be a string")
-    for key in known[:4]:
-        if not entry.get(key):
-            raise ConfigError(f"{where}: {key} is missing")
-    package = Package(**entry)
-    check_name("registry", package.registry, REGISTRIES)
+def _check(where: str, package: Package) -> None:
     for key, pattern in (
         ("name", _NAMES[package.registry]),
         ("version", _VERSION),
+        ("licence", re.compile(r"\S.*")),
         ("sha256", _SHA256),
         ("archive", re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+!-]*)?")),
     ):
-        if not pattern.fullmatch(entry.get(key, "")):
+        if not pattern.fullmatch(getattr(package, key)):
             raise ConfigError(f"{where}: {key} is not of the form it has in {package.registry}")
     if package.archive and package.registry != "pypi":
         raise ConfigError(f"{where}: archive is for pypi only")
-    return package
 
 
 def read_excluded(path: Path) -> frozenset[str]:

@@ -20,12 +20,10 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from starencoder.archives import write_block
 from starencoder.errors import ConfigError, DataError
-
-REGISTRIES = ("pypi", "npm", "debian")
 
 _INDEX_LIMIT = 1 << 26
 _ARCHIVE_LIMIT = 1 << 30
@@ -42,7 +40,7 @@ _NOT_OF_THE_FORM = (ValueError, KeyError, TypeError, AttributeError, RecursionEr
 class Package:
     """One `[[package]]` of a list."""
 
-    registry: str
+    registry: Literal["pypi", "npm", "debian"]
     name: str
     """As the registry writes it; for Debian the source package's."""
     version: str
