@@ -22,6 +22,7 @@ DATA = {
     "starencoder/py.typed",
     "pii/py.typed",
     "pii/synthesis.toml",
+    *(f"pretrain/presets/{name}.toml" for name in ("debug", "starencoder-125m", "tiny")),
     *(f"{MODEL}/{name}" for name in ("README.md", "packages.toml", "recipe.toml")),
     *(f"{MODEL}/{name}" for name in ("config.json", "tokenizer.json", "tokenizer_config.json")),
     f"{MODEL}/onnx/model_int8.onnx",
