@@ -18,7 +18,6 @@ Every trial is a process of its own. Sides take turns, in the opposite order eac
 import argparse
 import dataclasses
 import json
-import logging
 import multiprocessing
 import os
 import random
@@ -260,7 +259,6 @@ def print_setting(trial: Trial, data: Path | None) -> None:
 
 def run_ours(trial: Trial, *, attention: Attention = "auto", compiled: bool = False) -> Result:
     """Run the trainer to the end, and read its metrics."""
-    logging.disable(logging.WARNING)
     last = trial.warm_up + trial.steps
     with tempfile.TemporaryDirectory() as folder:
         run = dataclasses.replace(

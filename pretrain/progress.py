@@ -2,12 +2,12 @@
 
 import json
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pretrain.checkpoints import Checkpoint
 from pretrain.config import PretrainConfig
 from starencoder.errors import CheckpointError, ConfigError
+from starencoder.toml import flatten
 
 RECENT_STEPS = 100
 
@@ -88,9 +88,9 @@ def check_same_run(config: PretrainConfig, fingerprint: str, checkpoint: Checkpo
             f"was started with; put that one back, or choose another run.output"
         )
     saved = state.get("config")
-    before = flat(saved) if isinstance(saved, dict) else {}
+    before = flatten(saved) if isinstance(saved, dict) else {}
     # By way of JSON, as the other side: tuples become lists.
-    now = flat(json.loads(json.dumps(config.to_json())))
+    now = flatten(json.loads(json.dumps(config.to_json())))
     changed = [
         f"{name} was {before.get(name)}, is {now.get(name)}"
         for name in sorted({*before, *now} - _MAY_CHANGE)
@@ -105,13 +105,3 @@ def check_same_run(config: PretrainConfig, fingerprint: str, checkpoint: Checkpo
         raise ConfigError(
             f"run.steps is {config.run.steps}, but the run in {where} has done {checkpoint.step}"
         )
-
-
-def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested tables as one, with keys such as `run.steps`."""
-    table: dict[str, object] = {}
-    for name, value in values.items():
-        table.update(
-            flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
-    return table

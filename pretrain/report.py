@@ -3,10 +3,7 @@
 Both read the run's directory only, so they work on a run that goes on, has ended or was killed.
 """
 
-import html
-import io
 import itertools
-import re
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pretrain.run_dir import DONE_FILE, MetricsLine, is_running, read_config, read_metrics
-from starencoder.errors import DataError, MissingExtraError
+from starencoder.errors import DataError
 from starencoder.files import write_whole
+from starencoder.page import Curve, aligned, escaped, line_chart, page, plain, table
+from starencoder.toml import flatten
 
 REPORT_FILE = "report.html"
 
@@ -65,7 +64,7 @@ def status_text(run: Path) -> str:
         DataError: There is no such directory, or its files cannot be read.
     """
     found = _load(run)
-    rows = [(_plain(str(run)), found.state), *_progress(found)]
+    rows = [(plain(str(run)), found.state), *_progress(found)]
     width = max(20, max(len(name) for name, _ in rows) + 2)
     lines = [f"{name:<{width}}{value}" for name, value in rows]
     held_out = found.of_kind("held_out")
@@ -74,12 +73,12 @@ def status_text(run: Path) -> str:
         hidden = len(table) - 1 - _LANGUAGES_ON_A_SCREEN
         shown = table[:_LANGUAGES_ON_A_SCREEN] + table[-1:] if hidden > 0 else table
         header = [name for name, _ in _HELD_OUT_COLUMNS]
-        lines += ["", f"held out, step {held_out[-1].step:,}", *_aligned([header, *shown])]
+        lines += ["", f"held out, step {held_out[-1].step:,}", *aligned([header, *shown])]
         if hidden > 0:
             lines.append(f"  ({hidden} more languages in the report)")
     warnings = _warnings(found)
     if warnings:
-        lines += ["", "warnings", *(f"  {_plain(warning)}" for warning in warnings)]
+        lines += ["", "warnings", *(f"  {plain(warning)}" for warning in warnings)]
     return "\n".join(lines) + "\n"
 
 
@@ -93,17 +92,20 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     """
     found = _load(run)
     path = run / REPORT_FILE if output is None else output
-    sections = [_table(("", ""), [("state", found.state), *_progress(found)])]
+    sections = [table(("", ""), [("state", found.state), *_progress(found)])]
     warnings = _warnings(found)
     if warnings:
-        items = "".join(f"<li>{_escaped(warning)}</li>" for warning in warnings)
+        items = "".join(f"<li>{escaped(warning)}</li>" for warning in warnings)
         sections.append(f"<h2>Warnings</h2><ul>{items}</ul>")
     sections.append(f'<div class="charts">{"".join(_charts(found))}</div>')
     sections += [*_held_out_section(found), *_bad_steps_section(found), *_checkpoints(found)]
     sections.append(
-        "<h2>Settings and versions</h2>" + _table(("key", "value"), _flat(found.config))
+        "<h2>Settings and versions</h2>"
+        + table(
+            ("key", "value"), ((name, str(value)) for name, value in flatten(found.config).items())
+        )
     )
-    write_whole(path, _page(f"Pretraining run {run.resolve().name}", sections).encode())
+    write_whole(path, page(f"Pretraining run {run.resolve().name}", sections).encode())
     return path
 
 
@@ -198,7 +200,7 @@ def _held_out_rows(line: MetricsLine) -> list[list[str]]:
     known = languages.items() if isinstance(languages, Mapping) else ()
     by_name = {str(name): values for name, values in known if isinstance(values, Mapping)}
     names = sorted(by_name, key=lambda name: (-(_number(by_name[name], "masked") or 0), name))
-    rows = [_held_out_row(_plain(name), by_name[name]) for name in names]
+    rows = [_held_out_row(plain(name), by_name[name]) for name in names]
     total = line.values.get("all")
     return [*rows, _held_out_row("all", total if isinstance(total, Mapping) else {})]
 
@@ -221,7 +223,7 @@ def _charts(run: _Run) -> list[str]:
         for line in held_out
         if isinstance(total := line.values.get("all"), Mapping)
     ]
-    charts: list[tuple[str, dict[str, _Curve]]] = [
+    charts: list[tuple[str, dict[str, Curve]]] = [
         (
             "Loss",
             {
@@ -252,11 +254,13 @@ def _charts(run: _Run) -> list[str]:
     for title, curves in charts:
         known = {name: curve for name, curve in curves.items() if curve[0]}
         if known:
-            drawn.append(f"<figure><figcaption>{title}</figcaption>{_svg(title, known)}</figure>")
+            drawn.append(
+                f"<figure><figcaption>{title}</figcaption>{line_chart(title, known)}</figure>"
+            )
     return drawn
 
 
-def _curve(lines: Iterable[MetricsLine], key: str) -> "_Curve":
+def _curve(lines: Iterable[MetricsLine], key: str) -> Curve:
     points = [(line.step, _number(line.values, key)) for line in lines]
     known = [(step, value) for step, value in points if value is not None]
     return [step for step, _ in known], [value for _, value in known]
@@ -273,7 +277,7 @@ def _held_out_section(run: _Run) -> list[str]:
         "Chance: how often the more frequent answer is right.</p>"
     )
     title = f"<h2>Held out by language, step {lines[-1].step:,}</h2>"
-    return [title, text, _table(header, _held_out_rows(lines[-1]), bars=bars)]
+    return [title, text, table(header, _held_out_rows(lines[-1]), bars=bars)]
 
 
 def _bad_steps_section(run: _Run) -> list[str]:
@@ -287,7 +291,7 @@ def _bad_steps_section(run: _Run) -> list[str]:
         known = [str(line.values.get(key, "")) for key in ("reason", "action", "rank")]
         rows.append([f"{line.step:,}", *known, _shown(line.values, "loss"), where])
     title = f"<h2>Bad steps</h2><p>{len(lines)} in all; the last {len(rows)}:</p>"
-    return [title, _table(("step", "reason", "action", "rank", "loss", "documents"), rows)]
+    return [title, table(("step", "reason", "action", "rank", "loss", "documents"), rows)]
 
 
 def _checkpoints(run: _Run) -> list[str]:
@@ -303,18 +307,7 @@ def _checkpoints(run: _Run) -> list[str]:
         for line in lines
     ]
     header = ("step", "training waited (s)", "written in (s)", "bytes", "")
-    return ["<h2>Last checkpoints</h2>", _table(header, rows)] if rows else []
-
-
-def _flat(values: object, prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted keys and values of nested objects."""
-    if isinstance(values, Mapping):
-        return [
-            row
-            for key, inner in values.items()
-            for row in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [(prefix, str(values))]
+    return ["<h2>Last checkpoints</h2>", table(header, rows)] if rows else []
 
 
 def _number(values: Mapping[str, object], key: str) -> float | None:
@@ -346,105 +339,3 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _plain(text: str) -> str:
-    """Text that cannot steer a terminal."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        f"  {row[0]:<{widths[0]}}"
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]
-
-
-# From here on HTML only: nothing below knows of runs.
-
-_Curve = tuple[list[int], list[float]]
-"""Steps and values."""
-
-_STYLE = """
-body { font: 15px/1.45 sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em; color: #222 }
-h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
-table { border-collapse: collapse; font-size: 0.9em }
-th, td { border-bottom: 1px solid #ddd; padding: 0.2em 0.8em; text-align: left }
-td { overflow-wrap: anywhere }
-.charts { display: flex; flex-wrap: wrap; gap: 1em }
-figure { margin: 0 } figcaption { font-weight: bold }
-svg { width: 36em; max-width: 100%; height: auto }
-"""
-
-
-def _escaped(text: str) -> str:
-    """Text as HTML; what no page may hold (control characters, lone surrogates) as escapes."""
-    return html.escape(_plain(text))
-
-
-def _page(title: str, sections: Iterable[str]) -> str:
-    """A whole page; the policy keeps a browser from loading or running anything."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<title>{_escaped(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body><h1>{_escaped(title)}</h1>\n" + "\n".join(sections) + "\n</body></html>\n"
-    )
-
-
-def _table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], *, bars: Sequence[int] = ()
-) -> str:
-    """A table of text; cells in the columns `bars` are percentages, drawn as bars too."""
-    head = "".join(f"<th>{_escaped(name)}</th>" for name in header)
-    body = []
-    for row in rows:
-        cells = [
-            _bar(cell) if index in bars else f"<td>{_escaped(cell)}</td>"
-            for index, cell in enumerate(row)
-        ]
-        body.append(f"<tr>{''.join(cells)}</tr>\n")
-    shown = f"<thead><tr>{head}</tr></thead>\n" if any(header) else ""
-    return f"<table>{shown}<tbody>{''.join(body)}</tbody></table>"
-
-
-def _bar(percentage: str) -> str:
-    number = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", percentage)
-    style = f"linear-gradient(#b9d3ee, #b9d3ee) no-repeat; background-size: {percentage} 100%"
-    return f'<td style="background: {style}">{percentage}</td>' if number else "<td>-</td>"
-
-
-def _svg(title: str, curves: Mapping[str, _Curve]) -> str:
-    """A line chart over steps, as SVG for the inside of a page. Names must be our own words."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "matplotlib is not installed; reports need it: pip install 'starencoder[train]'"
-        ) from error
-
-    # The salt makes the names inside the SVG the same each time, and different among charts.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure = Figure(figsize=(6, 3.2), layout="constrained")
-        axes = figure.subplots()
-        for name, (steps, values) in curves.items():
-            marker = "o" if len(steps) < _RECENT_LINES else ""
-            axes.plot(steps, values, label=name, linewidth=1.2, marker=marker, markersize=3)
-        axes.set_xlabel("step")
-        axes.grid(alpha=0.3)
-        if any(curves):
-            axes.legend(fontsize="small")
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
-    # Names that nothing refers to repeat from chart to chart.
-    return re.sub(r' id="([^"]*)"', lambda m: m[0] if f"#{m[1]}" in text else "", text)

@@ -35,7 +35,7 @@ from pretrain.launch import StopRequest, largest_divisor, start
 from pretrain.meter import Meter
 from pretrain.objective import Objective, time_passes
 from pretrain.optim import learning_rate, load_moments, make_optimizer, moments
-from pretrain.progress import Progress, check_same_run, flat
+from pretrain.progress import Progress, check_same_run
 from pretrain.rows import Vocabulary
 from pretrain.run_dir import RunDirectory
 from pretrain.shards import TokenShards, open_shards, tokenizer_sha256
@@ -44,6 +44,7 @@ from starencoder.config import EncoderConfig
 from starencoder.errors import ConfigError, StarEncoderError
 from starencoder.model import PretrainingModel
 from starencoder.tokenizer import copy_tokenizer
+from starencoder.toml import flatten
 
 _LOG = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class _Trainer:
             directory.trim(self.progress.step)
             directory.write_config(self._described())
         if config.run.trackers:
-            accelerator.init_trackers("starencoder", config=flat(config.to_json()))
+            accelerator.init_trackers("starencoder", config=flatten(config.to_json()))
 
     def run(self) -> Path:
         """Train to the last step."""

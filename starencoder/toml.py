@@ -64,6 +64,15 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, object]:
     return tables
 
 
+def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested tables as one, with keys such as `run.steps`."""
+    table: dict[str, object] = {}
+    for name, value in values.items():
+        inner = flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
+        table.update({prefix + name: value} if inner is None else inner)
+    return table
+
+
 def from_toml(into: type[_Config], values: Mapping[str, object], source: str) -> _Config:
     """Build a dataclass from a table; fields may be dataclasses, tuples, mappings and literals.
 

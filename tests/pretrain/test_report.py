@@ -249,7 +249,7 @@ def test_hostile_settings_and_names_are_only_ever_text(tmp_path_factory, text):
     hostile_run(plain, "x")
     hostile_run(hostile, text)
     # No chart ever gets a name from outside, and drawing them takes long.
-    with mock.patch("pretrain.report._svg", return_value="<svg></svg>"):
+    with mock.patch("pretrain.report.line_chart", return_value="<svg></svg>"):
         readers = [read(write_report(path).read_text()) for path in (plain, hostile)]
 
     assert readers[1].elements == readers[0].elements

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,10 @@ def start(arguments):
 def run(arguments):
     process = start(arguments)
     out, _ = process.communicate(timeout=240)
+    if process.returncode == 1 and re.search(r"EADDRINUSE|Gloo connectFullMesh failed", out):
+        # The port that torchrun had found free was taken before a rank could open it.
+        process = start(arguments)
+        out, _ = process.communicate(timeout=240)
     return process.returncode, out
 
 

@@ -1,0 +1,69 @@
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starencoder.page import aligned, bar_chart, escaped, line_chart, page, table
+
+hostile = st.text(max_size=20) | st.just("</td><script>alert(1)</script>&amp;\x1b[2J$\\frac{")
+
+
+class Texts(HTMLParser):
+    """Tags and texts of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.texts = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        assert not any(name.startswith("on") for name, _ in attributes)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def parsed(text):
+    parser = Texts()
+    parser.feed(text)
+    parser.close()
+    return parser
+
+
+@given(cells=st.lists(hostile, min_size=2, max_size=4))
+def test_whatever_is_in_a_table_it_adds_no_tag(cells):
+    found = parsed(page(cells[0], [table(cells, [cells]), f"<p>{escaped(cells[1])}</p>"]))
+    expected = ["html", "head", "meta", "meta", "title", "style", "body", "h1", "table"]
+    heads = ["thead", "tr", *["th"] * len(cells)] if any(cells) else []
+    assert found.tags == [*expected, *heads, "tbody", "tr", *["td"] * len(cells), "p"]
+
+
+def test_a_text_comes_back_as_it_was_but_for_what_steers_a_terminal():
+    found = parsed(page("t", [table(("name",), [("a < b & 'c'\x1b[2J",)])]))
+    assert "a < b & 'c'\\x1b[2J" in found.texts
+
+
+@pytest.mark.parametrize("name", ["C++", "a$b$c", "<script>", "x & y", "\x1b[2J"])
+def test_bars_show_names_as_text(name):
+    svg = ElementTree.fromstring(bar_chart("chart", {name: 2.0, "other": 1.0}, "million"))
+    texts = [element.text for element in svg.iter() if element.tag == "text"]
+    assert texts.index("other") < texts.index(name.replace("\x1b", "\\x1b"))
+    assert "million" in texts
+
+
+def test_charts_are_the_same_each_time_and_share_no_names():
+    curves = {"model": ([1, 2, 3], [3.0, 2.0, 1.5]), "chance": ([1, 3], [1.0, 1.0])}
+    one, other = line_chart("one", curves), line_chart("other", curves)
+    assert one == line_chart("one", curves)
+
+    def ids(svg):
+        return {e.attrib["id"] for e in ElementTree.fromstring(svg).iter() if "id" in e.attrib}
+
+    assert ids(one)
+    assert not ids(one) & ids(other)
+
+
+def test_columns_of_a_text_table_are_aligned():
+    assert aligned([["name", "n"], ["x", "1,000"]]) == ["  name      n", "  x     1,000"]
