@@ -150,7 +150,9 @@ class _Trainer:
             directory.trim(self.progress.step)
             directory.write_config(self._described())
         if config.run.trackers:
-            accelerator.init_trackers("starencoder", config=flatten(config.to_json()))
+            # Trackers take numbers and strings, no lists and no None.
+            settings = {name: str(value) for name, value in flatten(config.to_json()).items()}
+            accelerator.init_trackers("starencoder", config=settings)
 
     def run(self) -> Path:
         """Train to the last step."""

@@ -376,6 +376,16 @@ def test_the_metrics_have_a_line_for_every_step_and_evaluation(whole):
     assert tokens[-1] <= 10 * 8 * 64
 
 
+def test_a_tracker_gets_the_losses_and_the_held_out_scores(shards_dir, tmp_path):
+    pytest.importorskip("tensorboard")
+    output = tmp_path / "run"
+    train(shards_dir, output, **{"run.trackers": '["tensorboard"]', "run.steps": 4})
+    (events,) = (output / "starencoder").glob("events.out.tfevents*")
+    content = events.read_bytes()
+    assert b"mlm_loss" in content
+    assert b"held_out/masked_accuracy" in content
+
+
 # --------------------------------------------------------------------------------------------------
 # What is refused, and bad steps
 
