@@ -184,7 +184,7 @@ def median(found: Sequence[Result]) -> float:
 def configure(
     preset: str, data: Path, weights: Path, *, workers: int, rows: int | None
 ) -> PretrainConfig:
-    """A preset that trains from given weights; learning rates still rise in so short a run."""
+    """A preset that trains from given weights."""
     config = load_config(preset)
     micro_rows = rows or config.run.micro_rows
     return dataclasses.replace(
@@ -266,7 +266,7 @@ def run_ours(trial: Trial, *, attention: Attention = "auto", compiled: bool = Fa
             # The one that ends a run comes after the last line of metrics.
             checkpoint_every=last + 1, evaluate_every=last + 1,
         )  # fmt: skip
-        optimizer = dataclasses.replace(trial.config.optimizer, warmup_steps=last)
+        optimizer = dataclasses.replace(trial.config.optimizer, warmup_steps=trial.warm_up)
         pretrain(dataclasses.replace(trial.config, run=run, optimizer=optimizer), resume=False)
         text = Path(folder, "metrics.jsonl").read_text()
     lines = [line for line in map(json.loads, text.splitlines()) if line["kind"] == "train"]
@@ -362,7 +362,7 @@ def run_trainer(trial: Trial, *, tuned: bool) -> Result:
             max_steps=trial.warm_up + trial.steps + 1,
             per_device_train_batch_size=config.run.batch_rows,
             learning_rate=optimizer.learning_rate,
-            warmup_steps=trial.warm_up + trial.steps,
+            warmup_steps=trial.warm_up,
             weight_decay=optimizer.weight_decay,
             adam_beta1=optimizer.betas[0],
             adam_beta2=optimizer.betas[1],

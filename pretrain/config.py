@@ -229,10 +229,12 @@ class PretrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        if self.optimizer.warmup_steps > self.run.steps:
+        share = 1 - self.optimizer.decay_share if self.optimizer.schedule == "wsd" else 1
+        if self.optimizer.warmup_steps > share * self.run.steps:
             raise ConfigError(
                 f"optimizer.warmup_steps ({self.optimizer.warmup_steps}) must be at most "
-                f"run.steps ({self.run.steps})"
+                f"{int(share * self.run.steps)}, the steps before the learning rate falls "
+                f"(run.steps is {self.run.steps})"
             )
 
     def to_json(self) -> dict[str, object]:

@@ -75,10 +75,11 @@ def check_batch(run: RunConfig, world_size: int) -> None:
         ConfigError: The message says which setting to change, and to what.
     """
     if run.batch_rows % world_size:
-        lower = run.batch_rows - run.batch_rows % world_size
+        unit = world_size * run.micro_rows
+        lower = run.batch_rows - run.batch_rows % unit
         raise ConfigError(
             f"run.batch_rows is {run.batch_rows}, which {world_size} processes do not divide; "
-            f"choose {lower + world_size}" + (f" or {lower}" if lower else "")
+            f"choose {lower + unit}" + (f" or {lower}" if lower else "")
         )
     share = run.batch_rows // world_size
     if share % run.micro_rows:

@@ -151,7 +151,7 @@ def test_neither_a_file_nor_a_preset(tmp_path):
         ("optimizer.decay_share=0", r"decay_share must be in \(0, 1\]"),
         ("optimizer.decay_share=1.1", r"decay_share must be in \(0, 1\]"),
         ("optimizer.warmup_steps=-1", "warmup_steps must be 0 or more"),
-        ("optimizer.warmup_steps=201", r"warmup_steps \(201\) must be at most run.steps \(200\)"),
+        ("optimizer.warmup_steps=201", r"warmup_steps \(201\) must be at most 200,"),
         ("optimizer.schedule=cosine", "schedule must be one of linear, wsd"),
         ("run.steps=0", "steps must be 1 or more"),
         ("run.batch_rows=0", "batch_rows must be 1 or more"),
@@ -193,6 +193,13 @@ def test_a_setting_out_of_range_is_refused_with_its_range(assignment, message):
 )
 def test_the_ends_of_the_ranges_are_allowed(assignment):
     load_config("debug", [assignment])
+
+
+def test_the_warm_up_ends_before_the_rate_falls():
+    wsd = ["optimizer.schedule=wsd", "optimizer.decay_share=0.2"]
+    load_config("debug", [*wsd, "optimizer.warmup_steps=160"])
+    with pytest.raises(ConfigError, match=r"warmup_steps \(161\) must be at most 160,"):
+        load_config("debug", [*wsd, "optimizer.warmup_steps=161"])
 
 
 @pytest.mark.parametrize(

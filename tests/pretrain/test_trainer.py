@@ -304,7 +304,7 @@ def test_a_run_goes_on_with_another_number_of_processes_on_the_same_data(shards_
     assert len(losses(output)) == 10
 
 
-@pytest.mark.parametrize(("world_size", "advice"), [(3, "9 or 6"), (16, "choose 16")])
+@pytest.mark.parametrize(("world_size", "advice"), [(3, "choose 12"), (16, "choose 64")])
 def test_a_number_of_processes_that_does_not_divide_the_batch_is_refused(world_size, advice):
     run = load_config("debug", ["run.batch_rows=8", "run.micro_rows=4"]).run
     with pytest.raises(ConfigError, match=rf"{world_size} processes.*{advice}"):
