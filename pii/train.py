@@ -22,7 +22,7 @@ from pii.values import ValueMaker
 from starencoder.checkpoint import load_encoder_weights, save_tagger
 from starencoder.config import PRESETS, EncoderConfig, load_config
 from starencoder.errors import ConfigError, DataError
-from starencoder.model import TokenClassifier
+from starencoder.model import TokenClassifier, flushed_denormals
 from starencoder.tokenizer import CodeTokenizer, copy_tokenizer, load_tokenizer
 from starencoder.toml import from_toml, read_toml
 
@@ -97,6 +97,7 @@ def read_recipe(path: Path) -> TrainConfig:
     return from_toml(TrainConfig, read_toml(path), str(path))
 
 
+@flushed_denormals()
 def train(config: TrainConfig, output: Path, *, threads: int = 0) -> None:
     """Train a tagger and write its directory: config, averaged weights, tokenizer.
 
@@ -113,8 +114,6 @@ def train(config: TrainConfig, output: Path, *, threads: int = 0) -> None:
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
-    # Denormal numbers, of which a young model makes many, cost a CPU a hundred times the usual.
-    torch.set_flush_denormal(True)
     rng = np.random.default_rng(config.seed)
     tokenizer = load_tokenizer(Path(config.tokenizer))
     architecture = _architecture(config, tokenizer)

@@ -33,8 +33,6 @@ def start(run: RunConfig) -> Accelerator:
         if find_spec(tracker) is None:
             raise ConfigError(f"run.trackers: {tracker} is not installed; pip install {tracker}")
     torch.set_float32_matmul_precision("high")
-    # Denormal numbers, of which a young model makes many, cost a CPU a hundred times the usual.
-    torch.set_flush_denormal(True)
     try:
         accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),

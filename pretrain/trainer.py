@@ -42,7 +42,7 @@ from pretrain.shards import TokenShards, open_shards, tokenizer_sha256
 from starencoder.checkpoint import load_pretraining, save_pretraining
 from starencoder.config import EncoderConfig
 from starencoder.errors import ConfigError, StarEncoderError
-from starencoder.model import PretrainingModel
+from starencoder.model import PretrainingModel, flushed_denormals
 from starencoder.tokenizer import copy_tokenizer
 from starencoder.toml import flatten
 
@@ -68,6 +68,7 @@ class Stopped(StarEncoderError):  # noqa: N818
     exit_code = 4
 
 
+@flushed_denormals()
 def pretrain(config: PretrainConfig, *, resume: bool) -> Path:
     """Train, from the start or from the last checkpoint, to the last step; return the model.
 

@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from starencoder.config import PRESETS, EncoderConfig
-from starencoder.model import Encoder, PretrainingModel, TokenClassifier
+from starencoder.model import (
+    Encoder,
+    PretrainingModel,
+    TokenClassifier,
+    flushed_denormals,
+)
 
 CONFIG = EncoderConfig(
     vocab_size=40,
@@ -103,3 +108,10 @@ def test_initial_weights_have_the_configured_spread():
             assert (parameter == 1).all(), name
         elif parameter.ndim == 1:
             assert (parameter == 0).all(), name
+
+
+def test_small_numbers_are_flushed_inside_only():
+    tiny = torch.tensor([1e-39])
+    with flushed_denormals():
+        assert float(tiny * 0.5) == 0
+    assert float(tiny * 0.5) > 0
