@@ -27,7 +27,7 @@ from starencoder.errors import ConfigError
 
 IGNORE_TARGET = -100
 """Target of a place in `Batch.targets` that is not used."""
-PREFETCHED_STEPS = 2
+PREFETCHED_STEPS = 8
 """Steps that each worker has ready or in the making."""
 
 _TYPES = {
