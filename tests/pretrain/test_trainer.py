@@ -351,6 +351,17 @@ def test_the_weights_may_be_saved_in_half_precision(shards_dir, tmp_path):
     assert {tensor.dtype for tensor in weights(tmp_path / "run").values()} == {torch.float16}
 
 
+def test_bf16_starts_with_nearly_the_loss_of_fp32_and_trains_fp32_weights(
+    shards_dir, tmp_path, whole
+):
+    output = tmp_path / "run"
+    train(shards_dir, output, **{"run.precision": "bf16", "run.steps": 2})
+    assert losses(output)[0] == pytest.approx(losses(whole)[0], rel=2e-3)
+    assert losses(output)[0] != losses(whole)[0]
+    saved = load_file(output / "checkpoints" / "step-00000002" / "weights.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+
+
 def test_a_run_can_start_from_a_checkpoints_weights(shards_dir, tmp_path, whole):
     output = tmp_path / "run"
     train(shards_dir, output, **{"model.init_from": whole / "model", "run.steps": 2})
