@@ -98,8 +98,6 @@ class CheckpointWriter:
         Raises:
             OutputError: The folder cannot be made or read.
         """
-        self.stall_seconds = 0.0
-        """Of the last `save`."""
         self._folder, self._keep = folder, keep
         self._buffers: dict[str, _HostBuffer] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -125,7 +123,7 @@ class CheckpointWriter:
 
     def save(
         self, step: int, tensors: Groups, state: Mapping[str, object], *, wait: bool = False
-    ) -> None:
+    ) -> float:
         """Copy the tensors and start writing them; returns when they may be changed again.
 
         A save that is still being written is waited for. How it went is told by `poll`.
@@ -135,6 +133,9 @@ class CheckpointWriter:
             tensors: On any devices. Group and tensor names become file names and keys.
             state: Anything that JSON can hold; read back equal.
             wait: Whether to return only when the checkpoint is on the disk.
+
+        Returns:
+            Seconds until the tensors might be changed.
 
         Raises:
             OutputError: With `wait` only: it could not be written. Older ones are still there.
@@ -147,14 +148,12 @@ class CheckpointWriter:
         for device in {tensor.device for group in tensors.values() for tensor in group.values()}:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-        self.stall_seconds = time.perf_counter() - start
-        groups = list(tensors)
-        self._running = self._thread.submit(
-            self._write, step, groups, state_json, self.stall_seconds
-        )
+        stall = time.perf_counter() - start
+        self._running = self._thread.submit(self._write, step, list(tensors), state_json, stall)
         if wait:
             self._wait()
             self._raise_if_failed()
+        return stall
 
     def poll(self) -> list[SaveResult]:
         """The saves that ended since the last call, oldest first."""

@@ -17,7 +17,7 @@ from starencoder.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
 
-_STOP_SIGNALS = ("SIGTERM", "SIGUSR1")
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Preemption: schedulers send one of them some time before they kill."""
 
 
@@ -105,10 +105,7 @@ class StopRequest:
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Note those signals, rather than die of them, while the body runs."""
-        previous = {
-            number: signal.signal(number, self._note)
-            for number in (getattr(signal, name) for name in _STOP_SIGNALS)
-        }
+        previous = {number: signal.signal(number, self._note) for number in _STOP_SIGNALS}
         try:
             yield
         finally:

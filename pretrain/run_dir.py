@@ -26,6 +26,7 @@ LOCK_FILE = "lock"
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 DONE_FILE = "DONE"
+MODEL_FOLDER = "model"
 
 _TRIES, _SECONDS_BETWEEN = 10, 0.1
 
@@ -59,7 +60,6 @@ class RunDirectory:
         """
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.model = path / "model"
         self._metrics = path / METRICS_FILE
         try:
             path.mkdir(parents=True, exist_ok=True)

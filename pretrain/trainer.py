@@ -37,7 +37,7 @@ from pretrain.objective import Objective, time_passes
 from pretrain.optim import learning_rate, load_moments, make_optimizer, moments
 from pretrain.progress import Progress, check_same_run
 from pretrain.rows import Vocabulary
-from pretrain.run_dir import RunDirectory
+from pretrain.run_dir import DONE_FILE, MODEL_FOLDER, RunDirectory
 from pretrain.shards import TokenShards, open_shards, tokenizer_sha256
 from starencoder.checkpoint import load_pretraining, save_pretraining
 from starencoder.config import EncoderConfig
@@ -53,7 +53,7 @@ _ENOUGH = 20
 _MOST_SKIPPED = 10
 """Bad steps in a row that are skipped; more are no accident."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_PACKAGES = ("torch", "accelerate", "numpy", "safetensors")
+_PACKAGES = ("starencoder", "torch", "accelerate", "numpy", "safetensors")
 
 
 class BadStepError(StarEncoderError):
@@ -89,11 +89,11 @@ def pretrain(config: PretrainConfig, *, resume: bool) -> Path:
     """
     accelerator = start(config.run)
     directory = _open_run_directory(config, accelerator, resume=resume)
-    if directory is not None and directory.is_done:
-        _LOG.info("%s: this run is done", directory.path)
-    if Path(config.run.output, "DONE").exists():
-        return Path(config.run.output, "model")
     try:
+        if Path(config.run.output, DONE_FILE).exists():
+            if directory is not None:
+                _LOG.info("%s: this run is done", directory.path)
+            return Path(config.run.output, MODEL_FOLDER)
         return _Trainer(config, accelerator, directory, resume=resume).run()
     except torch.cuda.OutOfMemoryError as error:
         raise _out_of_memory(config, accelerator.num_processes) from error
@@ -349,19 +349,15 @@ class _Trainer:
     def _save(self, *, wait: bool = False) -> None:
         if self.writer is None:
             return
-        state = {
-            "progress": self.progress.to_json(),
-            **self._described(),
-        }
-        self.writer.save(self.progress.step, self._tensors(), state, wait=wait)
-        self.meter.stalled(self.writer.stall_seconds)
+        state = {"progress": self.progress.to_json(), **self._described()}
+        self.meter.stalled(self.writer.save(self.progress.step, self._tensors(), state, wait=wait))
 
     def _load_checkpoint(self) -> Checkpoint | None:
         """Go back to the newest whole checkpoint, if there is one."""
         # One rank chooses: another one, with a read error, might choose differently.
         checkpoint: Checkpoint | None = None
-        if self.accelerator.is_main_process:
-            checkpoint = load_latest(Path(self.config.run.output) / "checkpoints")
+        if self.directory is not None:
+            checkpoint = load_latest(self.directory.checkpoints)
         chosen = [None if checkpoint is None else checkpoint.directory]
         broadcast_object_list(chosen)
         if chosen[0] is None:
@@ -393,7 +389,7 @@ class _Trainer:
 
     def _finish(self) -> Path:
         """Write the model, then say that the run is done."""
-        output = Path(self.config.run.output) / "model"
+        output = Path(self.config.run.output, MODEL_FOLDER)
         if self.writer is not None and self.directory is not None:
             self._save()
             self.writer.close()
@@ -452,7 +448,7 @@ class _Trainer:
             "world_size": self.accelerator.num_processes,
             "device": self.accelerator.device.type,
             "varlen": self.varlen,
-            "versions": {name: version(name) for name in ("starencoder", *_PACKAGES)},
+            "versions": {name: version(name) for name in _PACKAGES},
         }
 
 
@@ -463,7 +459,7 @@ def _open_run_directory(
     if not accelerator.is_main_process:
         return None
     directory = RunDirectory(Path(config.run.output))
-    if not resume and (directory.is_done or any(directory.path.glob("checkpoints/step-*"))):
+    if not resume and (directory.is_done or any(directory.checkpoints.glob("step-*"))):
         directory.close()
         raise ConfigError(
             f"{directory.path}: holds a run already; go on with it with --resume, or choose "
