@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import logging
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +16,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from pretrain.config import load_config
-from pretrain.launch import check_batch
 from pretrain.objective import Objective
-from pretrain.trainer import BadStepError, Stopped, pretrain
+from pretrain.run_dir import is_running
+from pretrain.trainer import BadStepError, pretrain
 from starencoder.checkpoint import load_pretraining
 from starencoder.errors import CheckpointError, ConfigError, DataError, OutputError
 
@@ -53,6 +56,8 @@ def settings(shards_dir, output, **changes):
 
 
 def train(shards_dir, output, *, resume=False, **changes):
+    # Accelerate refuses another precision than the one of the run before in the same process.
+    AcceleratorState._reset_state()
     return pretrain(load_config("debug", settings(shards_dir, output, **changes)), resume=resume)
 
 
@@ -207,17 +212,16 @@ def test_a_damaged_newest_checkpoint_costs_steps_but_changes_nothing(
     shards_dir, tmp_path, whole, caplog
 ):
     output = tmp_path / "run"
-    code, out = run(command(shards_dir, output, **{"run.checkpoint_every": 4}))
-    assert code == 0, out
+    train(shards_dir, output, **{"run.checkpoint_every": 4})
     (output / "DONE").unlink()
     newest = output / "checkpoints" / "step-00000010" / "weights.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
 
-    code, out = run(command(shards_dir, output, "--resume"))
+    with caplog.at_level(logging.INFO):
+        train(shards_dir, output, resume=True)
 
-    assert code == 0, out
-    assert "resumed after step 8" in out
-    assert "weights.safetensors" in out
+    assert "resumed after step 8" in caplog.text
+    assert "weights.safetensors" in caplog.text
     assert_same_bits(weights(output), weights(whole))
 
 
@@ -302,19 +306,6 @@ def test_a_run_goes_on_with_another_number_of_processes_on_the_same_data(shards_
 
     assert losses(output) == pytest.approx(losses(tmp_path / "one"), rel=1e-6)
     assert len(losses(output)) == 10
-
-
-@pytest.mark.parametrize(("world_size", "advice"), [(3, "choose 12"), (16, "choose 64")])
-def test_a_number_of_processes_that_does_not_divide_the_batch_is_refused(world_size, advice):
-    run = load_config("debug", ["run.batch_rows=8", "run.micro_rows=4"]).run
-    with pytest.raises(ConfigError, match=rf"{world_size} processes.*{advice}"):
-        check_batch(run, world_size)
-
-
-def test_micro_batches_that_do_not_divide_a_ranks_rows_are_refused():
-    run = load_config("debug", ["run.batch_rows=24", "run.micro_rows=8"]).run
-    with pytest.raises(ConfigError, match="choose 6"):
-        check_batch(run, 2)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -406,6 +397,7 @@ def test_a_directory_with_a_run_in_it_needs_resume(shards_dir, tmp_path):
     with pytest.raises(ConfigError, match=r"holds a run already.*--resume"):
         train(shards_dir, tmp_path / "run")
     assert train(shards_dir, tmp_path / "run", resume=True) == tmp_path / "run" / "model"
+    assert not is_running(tmp_path / "run")
 
 
 @posix_only
@@ -426,11 +418,16 @@ def test_a_second_run_on_a_directory_is_refused_and_the_first_goes_on(shards_dir
     assert first.returncode == 4, first_out
 
 
-def test_a_resumed_run_must_have_the_same_settings_and_data(
-    shards_dir, tokenizer_dir, tmp_path, whole
-):
+def test_a_resumed_run_must_have_the_same_settings_and_data(shards_dir, tmp_path, whole):
+    other = tmp_path / "data"
+    shutil.copytree(shards_dir, other)
+    (other / "manifest.json").write_bytes((other / "manifest.json").read_bytes() + b"\n")
     (whole / "DONE").rename(whole / "hidden")
     try:
+        with pytest.raises(
+            ConfigError, match=r"is not the data set that the run in .* was started"
+        ):
+            train(other, whole, resume=True)
         with pytest.raises(ConfigError, match=r"optimizer.learning_rate was 0.001, is 0.002"):
             train(shards_dir, whole, resume=True, **{"optimizer.learning_rate": 2e-3})
         with pytest.raises(ConfigError, match=r"run.steps is 3, but .* has done 10"):
@@ -450,8 +447,6 @@ def test_another_tokenizer_than_the_shards_is_refused(shards_dir, tokenizer_dir,
 
 
 def test_damaged_tokens_are_found_before_the_first_step(shards_dir, tmp_path):
-    import shutil
-
     copy = tmp_path / "data"
     shutil.copytree(shards_dir, copy)
     path = copy / "train-00000.tokens"
@@ -548,7 +543,3 @@ def test_varlen_attention_needs_a_gpu(shards_dir, tmp_path):
         pytest.skip("there is one")
     with pytest.raises(ConfigError, match="varlen, which needs a CUDA GPU"):
         train(shards_dir, tmp_path / "run", **{"run.attention": "varlen"})
-
-
-def test_stopping_in_process_raises_what_the_command_line_turns_into_its_exit_code():
-    assert Stopped("").exit_code == BadStepError("").exit_code == 4
