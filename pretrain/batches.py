@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain.masking import Masker, MaskPolicy
+from pretrain.config import MaskPolicy
+from pretrain.masking import Masker
 from pretrain.rows import Documents, Row, Rows, Segment, Vocabulary
-from starencoder.errors import ConfigError
 
 IGNORE_TARGET = -100
 """Target of a place in `Batch.targets` that is not used."""
@@ -246,21 +246,14 @@ def iter_steps(
         maker: Builds the rows.
         first_step: As many steps are skipped, without being built.
         last_step: One past the last.
-        batch_rows: Rows of a step, of all ranks together.
+        batch_rows: Rows of a step, of all ranks together; a multiple of `world_size`.
         micro_rows: Rows of a micro-batch; a rank's last one in a step may have fewer.
         rank: Which part of each step.
         world_size: Number of parts.
         workers: Processes that build steps ahead; 0: each is built when it is asked for.
         pin_memory: Whether steps are in memory that a GPU copies from without waiting.
-
-    Raises:
-        ConfigError: The number of ranks does not divide the rows of a step.
     """
-    if batch_rows % world_size:
-        raise ConfigError(
-            f"run.batch_rows ({batch_rows}) does not divide among {world_size} processes: choose "
-            f"a multiple of {world_size}, or another number of processes"
-        )
+    assert batch_rows % world_size == 0
     dataset = _Steps(
         maker,
         micro_rows,

@@ -14,6 +14,8 @@ from starencoder.toml import from_toml, merge, parse_overrides, read_toml
 
 PRESET_FOLDER = Path(__file__).with_name("presets")
 
+MaskPolicy = Literal["80-10-10", "mask"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceConfig:
@@ -88,7 +90,7 @@ class DataConfig:
     seq_length: int | None = None
     """Tokens in a row; as many as the model has positions when left out."""
     mask_share: float = 0.15
-    mask_policy: Literal["80-10-10", "mask"] = "80-10-10"
+    mask_policy: MaskPolicy = "80-10-10"
     """Of the chosen tokens 80 % become mask, 10 % random, 10 % stay; or all become mask."""
     workers: int = 1
     """Processes per rank that make batches; 0: the training process makes them itself."""
@@ -119,7 +121,10 @@ class ModelConfig:
     """Checkpoint directory whose weights the run starts from; empty: random weights."""
 
     def __post_init__(self) -> None:
-        check_name("architecture", self.architecture, PRESETS)
+        if self.architecture not in PRESETS:
+            raise ConfigError(
+                f"architecture must be one of {', '.join(PRESETS)}, got {self.architecture}"
+            )
 
     def encoder(self, *, vocab_size: int, pad_id: int) -> EncoderConfig:
         """The architecture over a tokenizer's vocabulary.
@@ -127,11 +132,9 @@ class ModelConfig:
         Raises:
             ConfigError: The sizes do not fit each other.
         """
-        changed = {
-            name: getattr(self, name)
-            for name in (f.name for f in dataclasses.fields(self))
-            if name not in ("architecture", "init_from") and getattr(self, name) is not None
-        }
+        given = dataclasses.asdict(self)
+        del given["architecture"], given["init_from"]
+        changed = {name: value for name, value in given.items() if value is not None}
         base = PRESETS[self.architecture]
         return dataclasses.replace(base, **changed, vocab_size=vocab_size, pad_id=pad_id)
 
@@ -191,8 +194,7 @@ class RunConfig:
     evaluate_rows: int = 64
     """Most held-out rows per language."""
     log_every: int = 10
-    trackers: tuple[str, ...] = ()
-    """Any of tensorboard, wandb, trackio."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     bad_step: Literal["stop", "skip"] = "stop"
     """What happens to a step whose loss or gradients are not finite, or whose loss is a spike."""
     spike_factor: float = 3.0
@@ -214,8 +216,6 @@ class RunConfig:
             )
         if not 1 < self.spike_factor < math.inf:
             raise ConfigError(f"spike_factor must be above 1, got {self.spike_factor}")
-        for tracker in self.trackers:
-            check_name("tracker", tracker, ("tensorboard", "wandb", "trackio"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,6 +236,20 @@ class PretrainConfig:
                 f"{int(share * self.run.steps)}, the steps before the learning rate falls "
                 f"(run.steps is {self.run.steps})"
             )
+
+    def seq_length(self, encoder: EncoderConfig) -> int:
+        """Tokens in a row.
+
+        Raises:
+            ConfigError: More than the model has positions.
+        """
+        length = self.data.seq_length or encoder.max_positions
+        if length > encoder.max_positions:
+            raise ConfigError(
+                f"data.seq_length ({length}) must be at most the model's positions "
+                f"({encoder.max_positions}, model.max_positions)"
+            )
+        return length
 
     def to_json(self) -> dict[str, object]:
         """All settings, defaults included, as written beside checkpoints."""
@@ -268,6 +282,33 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> PretrainConfig:
         name = check_name("preset", base, presets())
         values = merge(read_toml(PRESET_FOLDER / f"{name}.toml"), values)
     return from_toml(PretrainConfig, merge(values, parse_overrides(overrides)), source)
+
+
+def check_batch(run: RunConfig, world_size: int) -> None:
+    """See that every rank gets whole micro-batches.
+
+    Raises:
+        ConfigError: The message says which setting to change, and to what.
+    """
+    if run.batch_rows % world_size:
+        unit = world_size * run.micro_rows
+        lower = run.batch_rows - run.batch_rows % unit
+        raise ConfigError(
+            f"run.batch_rows is {run.batch_rows}, which {world_size} processes do not divide; "
+            f"choose {lower + unit}" + (f" or {lower}" if lower else "")
+        )
+    share = run.batch_rows // world_size
+    if share % run.micro_rows:
+        fitting = largest_divisor(share, run.micro_rows)
+        raise ConfigError(
+            f"run.micro_rows is {run.micro_rows}, which does not divide the {share} rows "
+            f"(run.batch_rows / {world_size} processes) of a rank; choose {fitting}"
+        )
+
+
+def largest_divisor(number: int, at_most: int) -> int:
+    """The largest divisor of `number` up to `at_most`."""
+    return next(d for d in range(min(number, at_most), 0, -1) if number % d == 0)
 
 
 def _at_least(config: object, name: str, smallest: int) -> None:

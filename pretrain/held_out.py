@@ -29,9 +29,7 @@ class HeldOut:
     """The most frequent token of the training documents: what a unigram model would always say."""
 
 
-def make_held_out(
-    shards: TokenShards, config: PretrainConfig, encoder: EncoderConfig, *, seq_length: int
-) -> HeldOut:
+def make_held_out(shards: TokenShards, config: PretrainConfig, encoder: EncoderConfig) -> HeldOut:
     """Build the rows of every language that has held-out documents."""
     documents, run = shards.split("held_out"), config.run
     batches = []
@@ -42,7 +40,7 @@ def make_held_out(
         maker = BatchMaker(
             own,
             Vocabulary.of(shards),
-            seq_length=seq_length,
+            seq_length=config.seq_length(encoder),
             # Of pairs and masks: the same in every run, and another one for each language.
             seed=zlib.crc32(language.encode()),
             mask_share=config.data.mask_share,

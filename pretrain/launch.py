@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from pretrain.config import RunConfig
+from pretrain.config import RunConfig, check_batch
 from starencoder.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
@@ -64,33 +64,6 @@ def _warn_of_stale_addresses() -> None:
             "torchrun may fail to restart: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where it is "
             "started, so that each restart gets a new store"
         )
-
-
-def check_batch(run: RunConfig, world_size: int) -> None:
-    """See that every rank gets whole micro-batches.
-
-    Raises:
-        ConfigError: The message says which setting to change, and to what.
-    """
-    if run.batch_rows % world_size:
-        unit = world_size * run.micro_rows
-        lower = run.batch_rows - run.batch_rows % unit
-        raise ConfigError(
-            f"run.batch_rows is {run.batch_rows}, which {world_size} processes do not divide; "
-            f"choose {lower + unit}" + (f" or {lower}" if lower else "")
-        )
-    share = run.batch_rows // world_size
-    if share % run.micro_rows:
-        fitting = largest_divisor(share, run.micro_rows)
-        raise ConfigError(
-            f"run.micro_rows is {run.micro_rows}, which does not divide the {share} rows "
-            f"(run.batch_rows / {world_size} processes) of a rank; choose {fitting}"
-        )
-
-
-def largest_divisor(number: int, at_most: int) -> int:
-    """The largest divisor of `number` up to `at_most`."""
-    return next(d for d in range(min(number, at_most), 0, -1) if number % d == 0)
 
 
 class StopRequest:

@@ -1,13 +1,11 @@
 """Choosing the tokens that the model has to guess, and hiding them."""
 
 import math
-from typing import Literal
 
 import numpy as np
 
+from pretrain.config import MaskPolicy
 from pretrain.rows import Vocabulary
-
-MaskPolicy = Literal["80-10-10", "mask"]
 
 KEPT_SHARE = 0.1
 RANDOM_SHARE = 0.1

@@ -8,7 +8,7 @@ positions. This is how the trainer's MFU is computed too.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pretrain.config import PretrainConfig
+from pretrain.config import PretrainConfig, check_batch, largest_divisor
 from starencoder.config import EncoderConfig
 from starencoder.errors import ConfigError
 from starencoder.settings import check_name
@@ -147,18 +147,9 @@ def plan(
         raise ConfigError(f"mfu must be in (0, 1], such as 0.4, got {mfu}")
     if price is not None and not 0 <= price < float("inf"):
         raise ConfigError(f"price must be 0 or more, got {price}")
-    if run.batch_rows % (run.micro_rows * gpus):
-        raise ConfigError(
-            f"run.batch_rows ({run.batch_rows}) must be a multiple of run.micro_rows "
-            f"({run.micro_rows}) times the number of GPUs ({gpus})"
-        )
+    check_batch(run, gpus)
     encoder = config.model.encoder(vocab_size=vocab_size, pad_id=0)
-    seq_length = config.data.seq_length or encoder.max_positions
-    if seq_length > encoder.max_positions:
-        raise ConfigError(
-            f"data.seq_length ({seq_length}) must be at most the model's positions "
-            f"({encoder.max_positions})"
-        )
+    seq_length = config.seq_length(encoder)
     parameters = num_parameters(encoder)
     tokens = run.steps * run.batch_rows * seq_length
     token_flops = flops_per_token(encoder, seq_length, mask_share)
@@ -246,8 +237,7 @@ def plan_text(plan: Plan) -> str:
 def _what_to_lower(plan: Plan) -> str:
     if not plan.most_micro_rows:
         return "not even one row fits; take a smaller model or a GPU with more memory"
-    share = plan.batch_rows // plan.gpus
-    fitting = max(n for n in range(1, plan.most_micro_rows + 1) if share % n == 0)
+    fitting = largest_divisor(plan.batch_rows // plan.gpus, plan.most_micro_rows)
     return f"lower run.micro_rows from {plan.micro_rows} to {fitting}"
 
 

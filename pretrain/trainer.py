@@ -29,9 +29,9 @@ from pretrain.checkpoints import (
     load_checkpoint,
     load_latest,
 )
-from pretrain.config import PretrainConfig
+from pretrain.config import PretrainConfig, largest_divisor
 from pretrain.held_out import evaluate, make_held_out
-from pretrain.launch import StopRequest, largest_divisor, start
+from pretrain.launch import StopRequest, start
 from pretrain.meter import Meter
 from pretrain.objective import Objective, time_passes
 from pretrain.optim import learning_rate, load_moments, make_optimizer, moments
@@ -116,22 +116,17 @@ class _Trainer:
         self.shards = _open_data(config, accelerator)
         manifest = self.shards.manifest
         self.encoder = config.model.encoder(vocab_size=manifest.vocab_size, pad_id=manifest.pad_id)
-        self.seq = config.data.seq_length or self.encoder.max_positions
-        if self.seq > self.encoder.max_positions:
-            raise ConfigError(
-                f"data.seq_length is {self.seq}, the model has {self.encoder.max_positions} "
-                f"positions (model.max_positions)"
-            )
+        seq_length = config.seq_length(self.encoder)
         self.maker = BatchMaker(
             self.shards.split("train"),
             Vocabulary.of(self.shards),
-            seq_length=self.seq,
+            seq_length=seq_length,
             seed=config.run.seed,
             mask_share=config.data.mask_share,
             mask_policy=config.data.mask_policy,
             nsp_is_next_index=self.encoder.nsp_is_next_index,
         )
-        self.held_out = make_held_out(self.shards, config, self.encoder, seq_length=self.seq)
+        self.held_out = make_held_out(self.shards, config, self.encoder)
         self.model = _make_model(config, self.encoder).to(accelerator.device)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.progress = Progress()

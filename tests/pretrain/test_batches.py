@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from pretrain.batches import IGNORE_TARGET, BatchMaker, iter_steps, rows_of_step
-from starencoder.errors import ConfigError
 
 PER_ROW = (
     "input_ids", "segment_ids", "position_ids", "pair_ids", "masked_positions", "targets",
@@ -165,11 +164,6 @@ def test_workers_make_the_same_batches(maker):
     assert taken(maker, steps=(0, 7), workers=1) == expected
     assert taken(maker, steps=(0, 7), workers=2) == expected
     assert_no_workers()
-
-
-def test_processes_that_do_not_divide_the_rows_are_refused(maker):
-    with pytest.raises(ConfigError, match=r"batch_rows \(16\) does not divide among 3 processes"):
-        taken(maker, world_size=3)
 
 
 def test_the_documents_of_a_step_can_be_named(maker):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.config import RunConfig
-from pretrain.launch import StopRequest, check_batch, largest_divisor, start
+from pretrain.config import RunConfig, check_batch, largest_divisor
+from pretrain.launch import StopRequest, start
 from starencoder.errors import ConfigError
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="sends signals")

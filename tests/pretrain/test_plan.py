@@ -136,7 +136,10 @@ def test_the_text_has_the_numbers():
     [
         ({"gpu": "h10"}, "unknown GPU 'h10' .did you mean h100"),
         ({"gpus": 0}, "gpus must be 1 or more"),
-        ({"gpus": 7}, r"run.batch_rows \(4096\) must be a multiple of run.micro_rows \(64\) times"),
+        (
+            {"gpus": 7},
+            "run.batch_rows is 4096, which 7 processes do not divide; choose 4480 or 4032",
+        ),
         ({"mfu": 40}, r"mfu must be in \(0, 1\]"),
         ({"mfu": float("nan")}, r"mfu must be in \(0, 1\]"),
         ({"price": -1}, "price must be 0 or more"),

@@ -458,7 +458,9 @@ def test_damaged_tokens_are_found_before_the_first_step(shards_dir, tmp_path):
 
 
 def test_rows_longer_than_the_model_reads_are_refused(shards_dir, tmp_path):
-    with pytest.raises(ConfigError, match="seq_length is 128, the model has 64 positions"):
+    with pytest.raises(
+        ConfigError, match=r"seq_length \(128\) must be at most the model's positions \(64"
+    ):
         train(shards_dir, tmp_path / "run", **{"data.seq_length": 128})
 
 
