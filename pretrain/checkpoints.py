@@ -52,7 +52,7 @@ _SAFETENSORS_DTYPES = {
     torch.bool: "BOOL",
 }
 
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ class CheckpointWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.glob(f"step-*{_PARTIAL}")):
-                _logger.warning("%s: left by a save that was interrupted; removed", path)
+                _LOG.warning("%s: left by a save that was interrupted; removed", path)
                 shutil.rmtree(path)
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written ({reason_of(error)})") from error
@@ -204,7 +204,7 @@ class CheckpointWriter:
                 f"{free / 1e6:,.1f} MB are free); older checkpoints are still there; free space, "
                 f"or lower run.keep_checkpoints"
             )
-            _logger.warning("%s", failure)
+            _LOG.warning("%s", failure)
         else:
             self._whole[target] = True
             self._remove_all_but_the_last(target)
@@ -236,7 +236,7 @@ class CheckpointWriter:
             try:
                 shutil.rmtree(path)
             except OSError as error:
-                _logger.warning("%s: cannot be removed (%s)", path, reason_of(error))
+                _LOG.warning("%s: cannot be removed (%s)", path, reason_of(error))
 
     def _is_whole(self, path: Path) -> bool:
         # What this writer did not write itself is read through once.
@@ -263,7 +263,7 @@ def load_latest(folder: Path) -> Checkpoint | None:
         try:
             return load_checkpoint(path)
         except CheckpointError as error:
-            _logger.warning("%s; the checkpoint before it is tried", error)
+            _LOG.warning("%s; the checkpoint before it is tried", error)
     if paths:
         raise CheckpointError(
             f"{folder}: {len(paths)} checkpoints, none of them whole; put back a copy of one, or "

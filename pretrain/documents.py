@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import fsspec
     import pyarrow as pa
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 ISSUES, COMMITS, UNKNOWN = "GitHub issues", "Git commits", "unknown"
 
@@ -75,7 +75,7 @@ class Document:
 
 
 @dataclass(slots=True)
-class Losses:
+class Dropped:
     """What was left out on the way."""
 
     documents: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -100,7 +100,7 @@ def known_language(name: str) -> str:
     return _ALIASES.get(name.lower()) or _NAMES.get(name.lower(), name)
 
 
-def list_inputs(sources: Sequence[SourceConfig], losses: Losses) -> list[Input]:
+def list_inputs(sources: Sequence[SourceConfig], dropped: Dropped) -> list[Input]:
     """The files of all sources, sorted within each source.
 
     Raises:
@@ -113,14 +113,14 @@ def list_inputs(sources: Sequence[SourceConfig], losses: Losses) -> list[Input]:
         if source.format == "hub":
             inputs.append(Input(source, "", 0, _default_language(source, "")))
         elif source.format == "files":
-            inputs.extend(_list_files(source, losses))
+            inputs.extend(_list_files(source, dropped))
         else:
             inputs.extend(_list_shards(source))
     return inputs
 
 
 def iter_documents(
-    inputs: Sequence[Input], *, limit: int, seed: int, losses: Losses
+    inputs: Sequence[Input], *, limit: int, seed: int, dropped: Dropped
 ) -> Iterator[Document]:
     """The documents of inputs in an order that depends on the seed only, mixed from many inputs.
 
@@ -131,7 +131,7 @@ def iter_documents(
         inputs: From `list_inputs`.
         limit: Most documents per source, those left out here not counted; 0: all.
         seed: Of the order.
-        losses: Takes up what is left out and what cannot be read.
+        dropped: Takes up what is left out and what cannot be read.
 
     Raises:
         DataError: A column is missing or holds no text.
@@ -149,7 +149,7 @@ def iter_documents(
     streams: deque[Iterator[tuple[SourceConfig, Document]]] = deque()
     while waiting or streams:
         while waiting and len(streams) < _OPEN_STREAMS:
-            streams.append(_read_all(waiting.popleft(), taken, limit, losses))
+            streams.append(_read_all(waiting.popleft(), taken, limit, dropped))
         stream = streams.popleft()
         found = next(stream, None)
         if found is not None:
@@ -160,20 +160,20 @@ def iter_documents(
 
 
 def _read_all(
-    inputs: Sequence[Input], taken: Mapping[SourceConfig, int], limit: int, losses: Losses
+    inputs: Sequence[Input], taken: Mapping[SourceConfig, int], limit: int, dropped: Dropped
 ) -> Iterator[tuple[SourceConfig, Document]]:
     readers = {"parquet": _read_parquet, "jsonl": _read_jsonl, "hub": _read_hub}
     for item in inputs:
         if limit and taken[item.source] >= limit:
             continue
         if item.source.format == "files":
-            document = _read_file(item, losses)
+            document = _read_file(item, dropped)
             if document is not None:
                 yield item.source, document
             continue
         try:
             for row in readers[item.source.format](item):
-                document = _document(row, item, losses)
+                document = _document(row, item, dropped)
                 if document is None:
                     continue
                 yield item.source, document
@@ -181,8 +181,8 @@ def _read_all(
                     break
         except _UnreadableError as error:
             address = item.name or item.source.path
-            losses.unreadable[address] = str(error)
-            log.warning("%s: %s; left out from there on", address, error)
+            dropped.unreadable[address] = str(error)
+            _LOG.warning("%s: %s; left out from there on", address, error)
 
 
 class _UnreadableError(Exception):
@@ -200,7 +200,7 @@ class _Row:
     """Why there are no values."""
 
 
-def _document(row: _Row, item: Input, losses: Losses) -> Document | None:
+def _document(row: _Row, item: Input, dropped: Dropped) -> Document | None:
     """A row's document; None, and counted, when it has none."""
     kind = item.source.kind
     language = row.language if isinstance(row.language, str) and row.language else item.language
@@ -215,7 +215,7 @@ def _document(row: _Row, item: Input, losses: Losses) -> Document | None:
     else:
         parts = _text_parts(row.values.get(item.source.text_column), formatted=kind != "code")
     if isinstance(parts, str):
-        losses.documents[parts, language] += 1
+        dropped.documents[parts, language] += 1
         return None
     return Document(parts, language)
 
@@ -396,25 +396,23 @@ def _read_hub(item: Input) -> Iterator[_Row]:
             for values in rows if first is None else itertools.chain([first], rows):
                 yield _Row(values, values.get(language) if language else None)
     except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise DataError(
             f"{source.path}: cannot be streamed from the hub ({type(error).__name__}); check the "
             "name and the subset, and that you are logged in where access is granted by request"
         ) from error
 
 
-def _read_file(item: Input, losses: Losses) -> Document | None:
+def _read_file(item: Input, dropped: Dropped) -> Document | None:
     reasons: Counter[str] = Counter()
     text = read_source(Path(item.name), reasons)
-    losses.documents.update({(reason, item.language): n for reason, n in reasons.items()})
+    dropped.documents.update({(reason, item.language): n for reason, n in reasons.items()})
     return None if text is None else Document((("", text),), item.language)
 
 
 # --- Where inputs are
 
 
-def _list_files(source: SourceConfig, losses: Losses) -> Iterator[Input]:
+def _list_files(source: SourceConfig, dropped: Dropped) -> Iterator[Input]:
     folder = Path(source.path)
     if not folder.is_dir():
         raise ConfigError(
@@ -424,7 +422,7 @@ def _list_files(source: SourceConfig, losses: Losses) -> Iterator[Input]:
     for path in find_source_files(folder, reasons):
         language = source.language or language_of(path) or UNKNOWN
         yield Input(source, str(path), path.stat().st_size, language)
-    losses.documents.update({(reason, UNKNOWN): n for reason, n in reasons.items()})
+    dropped.documents.update({(reason, UNKNOWN): n for reason, n in reasons.items()})
 
 
 def _list_shards(source: SourceConfig) -> list[Input]:

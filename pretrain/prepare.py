@@ -27,8 +27,8 @@ from pretrain.config import DataConfig, PrepareConfig
 from pretrain.corpus_report import Report, write_report
 from pretrain.documents import (
     Document,
+    Dropped,
     Input,
-    Losses,
     iter_documents,
     known_language,
     list_inputs,
@@ -48,7 +48,7 @@ from pretrain.shards import (
 from starencoder.errors import ConfigError, DataError, OutputError, reason_of
 from starencoder.tokenizer import SENTINELS, CodeTokenizer, copy_tokenizer, load_tokenizer
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 SAMPLED_OUT = "sampled out by weight"
 _BATCH_CHARS = 1_000_000
@@ -93,16 +93,16 @@ def prepare(
     tokenizer = load_tokenizer(tokenizer_dir)
     check_vocabulary(tokenizer, tokenizer_dir)
     _check_sentinels(config, tokenizer, tokenizer_dir)
-    losses = Losses()
-    inputs = list_inputs(config.sources, losses)
+    dropped = Dropped()
+    inputs = list_inputs(config.sources, dropped)
     origin = _origin(config, seed, inputs)
     existing = _existing(directory, origin, tokenizer_sha256(tokenizer_dir))
     if existing is not None:
         return existing
     _clear(directory)
     copy_tokenizer(tokenizer_dir, directory)
-    job = _Job(config, directory, tokenizer.vocab_size, seed, DUPLICATE not in disabled, losses)
-    documents = iter_documents(inputs, limit=config.limit, seed=seed, losses=losses)
+    job = _Job(config, directory, tokenizer.vocab_size, seed, DUPLICATE not in disabled, dropped)
+    documents = iter_documents(inputs, limit=config.limit, seed=seed, dropped=dropped)
     bar: tqdm[NoReturn] = tqdm(unit="char", unit_scale=True, disable=not progress)
     with bar:
         job.run(documents, _WorkerSettings(directory, config.max_chars, disabled), bar)
@@ -123,7 +123,7 @@ def prepare(
         splits={split: job.writers[split].close() for split in SPLITS},
         counts=job.plain_counts(),
         left_out=job.left_out(),
-        prepare={**origin, "unreadable": losses.unreadable, "versions": _versions()},
+        prepare={**origin, "unreadable": dropped.unreadable, "versions": _versions()},
     )
     write_manifest(directory, manifest, job.token_counts)
     _warn_of_unknown(config, job.seen)
@@ -167,7 +167,7 @@ class _Job:
     vocab_size: int
     seed: int
     drop_duplicates: bool
-    losses: Losses
+    dropped: Dropped
     languages: dict[str, int] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     counts: dict[str, dict[str, Counter[str]]] = field(init=False)
@@ -229,14 +229,14 @@ class _Job:
     def left_out(self) -> dict[str, dict[str, int]]:
         """Documents by reason and language."""
         found: dict[str, dict[str, int]] = {}
-        for (reason, language), number in sorted(self.losses.documents.items()):
+        for (reason, language), number in sorted(self.dropped.documents.items()):
             found.setdefault(reason, {})[language] = number
         return found
 
     def left_out_text(self) -> str:
         """Numbers by reason, for a message."""
         sums = {reason: sum(numbers.values()) for reason, numbers in self.left_out().items()}
-        unreadable = {"unreadable inputs": len(self.losses.unreadable)}
+        unreadable = {"unreadable inputs": len(self.dropped.unreadable)}
         return ", ".join(f"{n} {reason}" for reason, n in {**sums, **unreadable}.items())
 
     def _batches(self, documents: Iterator[Document]) -> Iterator[list[tuple[Document, _Chosen]]]:
@@ -258,25 +258,25 @@ class _Job:
         """What can be said before tokenising; None, and counted, for what is not wanted."""
         self.seen.add(document.language)
         if self._selected and document.language not in self._selected:
-            self._lose("language not selected", document.language)
+            self._drop("language not selected", document.language)
             return None
         if self._weights.get(document.language) == 0:
-            self._lose(SAMPLED_OUT, document.language)
+            self._drop(SAMPLED_OUT, document.language)
             return None
         digest = _digest(document)
         if self.drop_duplicates:
             short = digest & 0xFFFFFFFFFFFFFFFF
             if short in self._hashes:
-                self._lose(DUPLICATE, document.language)
+                self._drop(DUPLICATE, document.language)
                 return None
             self._hashes.add(short)
         if not self._may_be_held_out(digest) and not self._entries(document.language, digest):
-            self._lose(SAMPLED_OUT, document.language)
+            self._drop(SAMPLED_OUT, document.language)
             return None
         return _Chosen(document.language, digest, sum(len(text) for _, text in document.parts))
 
-    def _lose(self, reason: str, language: str) -> None:
-        self.losses.documents[reason, language] += 1
+    def _drop(self, reason: str, language: str) -> None:
+        self.dropped.documents[reason, language] += 1
 
     def _write(
         self, batch: Sequence[_Chosen], future: Future[_Tokenised], bar: "tqdm[NoReturn]"
@@ -286,12 +286,12 @@ class _Job:
         remaining = iter(done.ids)
         for chosen, reason in zip(batch, done.reasons, strict=True):
             if reason is not None:
-                self._lose(reason, chosen.language)
+                self._drop(reason, chosen.language)
                 continue
             ids = next(remaining)
             split, entries = self._place(chosen)
             if not entries:
-                self._lose(SAMPLED_OUT, chosen.language)
+                self._drop(SAMPLED_OUT, chosen.language)
                 continue
             language = self.languages.setdefault(chosen.language, len(self.languages))
             self.writers[split].add(ids, language, entries)
@@ -425,7 +425,7 @@ def _existing(directory: Path, origin: Mapping[str, object], tokenizer: str) -> 
         raise ConfigError(
             f"{directory}: has a data set made from other {' and '.join(differing)}; {_DATA_SET_DO}"
         )
-    log.info("%s: the data set is there already", directory)
+    _LOG.info("%s: the data set is there already", directory)
     return Report(directory=directory, manifest=manifest, reused=True, seconds=0.0)
 
 
@@ -452,4 +452,4 @@ def _warn_of_unknown(config: PrepareConfig, seen: set[str]) -> None:
     for setting, names in (("languages", config.languages), ("weights", config.weights)):
         for name in names:
             if known_language(name) not in seen:
-                log.warning("prepare.%s: no document is of the language %s", setting, name)
+                _LOG.warning("prepare.%s: no document is of the language %s", setting, name)

@@ -30,7 +30,7 @@ MODEL_FOLDER = "model"
 
 _TRIES, _SECONDS_BETWEEN = 10, 0.1
 
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class RunDirectory:
                     file.truncate(size)
                     raise OSError("no room for a whole line")
         except OSError as error:
-            _logger.warning(
+            _LOG.warning(
                 "%s: cannot be written (%s); metrics of step %d are left out",
                 self._metrics,
                 reason_of(error),
@@ -184,7 +184,7 @@ def read_metrics(run: Path) -> list[MetricsLine]:
         if line and isinstance(line.kind, str) and isinstance(line.step, int):
             lines.append(line)
         else:
-            _logger.warning("%s line %d: not a line of metrics; left out", path, number)
+            _LOG.warning("%s line %d: not a line of metrics; left out", path, number)
     return lines
 
 

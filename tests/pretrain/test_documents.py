@@ -8,15 +8,15 @@ import pytest
 from pyarrow import parquet
 
 from pretrain.config import SourceConfig
-from pretrain.documents import Document, Losses, iter_documents, known_language, list_inputs
+from pretrain.documents import Document, Dropped, iter_documents, known_language, list_inputs
 from starencoder.errors import ConfigError, DataError, MissingExtraError
 
 
 def read(*sources, limit=0, seed=1):
-    losses = Losses()
-    inputs = list_inputs(sources, losses)
-    documents = list(iter_documents(inputs, limit=limit, seed=seed, losses=losses))
-    return documents, losses
+    dropped = Dropped()
+    inputs = list_inputs(sources, dropped)
+    documents = list(iter_documents(inputs, limit=limit, seed=seed, dropped=dropped))
+    return documents, dropped
 
 
 def texts(documents):
@@ -64,10 +64,10 @@ def test_languages_have_one_spelling_whoever_names_them():
 
 def test_texts_that_are_none_are_counted_by_reason_and_language(tmp_path):
     shard(tmp_path / "a.parquet", content=["x", None, " \n", "y"], lang=["C", "C", "Go", None])
-    documents, losses = read(SourceConfig(path=str(tmp_path)))
+    documents, dropped = read(SourceConfig(path=str(tmp_path)))
 
     assert texts(documents) == [("C", "x"), ("unknown", "y")]
-    assert losses.documents == Counter({("null", "C"): 1, ("empty", "Go"): 1})
+    assert dropped.documents == Counter({("null", "C"): 1, ("empty", "Go"): 1})
 
 
 def test_bytes_in_a_text_column_that_are_not_utf8_are_counted(tmp_path):
@@ -75,9 +75,9 @@ def test_bytes_in_a_text_column_that_are_not_utf8_are_counted(tmp_path):
     strings = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
     parquet.write_table(pa.table({"content": strings}), tmp_path / "a.parquet")
 
-    documents, losses = read(SourceConfig(path=str(tmp_path)))
+    documents, dropped = read(SourceConfig(path=str(tmp_path)))
     assert [document.text for document in documents] == ["good"]
-    assert losses.documents == Counter({("not UTF-8", "unknown"): 1})
+    assert dropped.documents == Counter({("not UTF-8", "unknown"): 1})
 
 
 def test_a_missing_column_is_an_error_that_lists_those_there(tmp_path):
@@ -102,10 +102,10 @@ def test_a_damaged_shard_is_named_and_the_others_are_read(tmp_path, content, cap
     shard(tmp_path / "good.parquet", content=["x"])
     shard(tmp_path / "no_rows.parquet", content=pa.array([], pa.string()))
     (tmp_path / "bad.parquet").write_bytes(content)
-    documents, losses = read(SourceConfig(path=str(tmp_path)))
+    documents, dropped = read(SourceConfig(path=str(tmp_path)))
 
     assert [document.text for document in documents] == ["x"]
-    assert list(losses.unreadable) == [str(tmp_path / "bad.parquet")]
+    assert list(dropped.unreadable) == [str(tmp_path / "bad.parquet")]
     assert "bad.parquet" in caplog.text
 
 
@@ -119,10 +119,10 @@ def test_a_shard_damaged_in_the_middle_is_read_up_to_there(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 2] = b"xx"
     path.write_bytes(content)
-    documents, losses = read(SourceConfig(path=str(tmp_path)))
+    documents, dropped = read(SourceConfig(path=str(tmp_path)))
 
-    assert list(losses.unreadable) == [str(path)]
-    assert not losses.documents
+    assert list(dropped.unreadable) == [str(path)]
+    assert not dropped.documents
     assert [document.text for document in documents] == rows[: len(documents)]
     assert 100 <= len(documents) < 400
 
@@ -142,10 +142,10 @@ def test_json_lines_plain_or_packed(tmp_path, name):
     elif name.endswith("zst"):
         content = pa.compress(content, "zstd", asbytes=True)
     (tmp_path / name).write_bytes(content)
-    documents, losses = read(SourceConfig(path=str(tmp_path), format="jsonl"))
+    documents, dropped = read(SourceConfig(path=str(tmp_path), format="jsonl"))
 
     assert texts(documents) == [("C", "one"), ("Go", "two")]
-    assert losses.documents == Counter(
+    assert dropped.documents == Counter(
         {
             ("broken JSON line", "unknown"): 2,
             ("null", "C"): 1,
@@ -154,15 +154,15 @@ def test_json_lines_plain_or_packed(tmp_path, name):
             ("not UTF-8", "unknown"): 1,
         }
     )
-    assert not losses.unreadable
+    assert not dropped.unreadable
 
 
 def test_a_packed_file_cut_short_is_named(tmp_path):
     lines = b"".join(b'{"content": "line %d"}\n' % i for i in range(50_000))
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines)[:-1000])
-    documents, losses = read(SourceConfig(path=str(tmp_path), format="jsonl"))
+    documents, dropped = read(SourceConfig(path=str(tmp_path), format="jsonl"))
 
-    assert list(losses.unreadable) == [str(tmp_path / "a.jsonl.gz")]
+    assert list(dropped.unreadable) == [str(tmp_path / "a.jsonl.gz")]
     assert len(documents) > 1000
 
 
@@ -170,9 +170,9 @@ def test_addresses_are_opened_through_fsspec():
     with fsspec.open("memory://corpus/go/a.jsonl", "wb") as file:
         file.write(b'{"content": "package a"}\n')
     for path in ("memory://corpus", "memory://corpus/*/*.jsonl", "memory://corpus/go/a.jsonl"):
-        found, losses = read(SourceConfig(path=path, format="jsonl"))
+        found, dropped = read(SourceConfig(path=path, format="jsonl"))
         assert [document.text for document in found] == ["package a"]
-        assert not losses.unreadable
+        assert not dropped.unreadable
     assert read(SourceConfig(path="memory://corpus", format="jsonl"))[0][0].language == "Go"
 
 
@@ -201,10 +201,10 @@ def test_source_files_have_their_names_language(tmp_path):
     (tmp_path / "a/x.py").write_text("print('some text of a file')\n" * 20)
     (tmp_path / "a/y.go").write_bytes(b"\xff" + b"// text of a file\n" * 30)
     (tmp_path / "a/z.bin").write_text("?" * 500)
-    documents, losses = read(SourceConfig(path=str(tmp_path), format="files"))
+    documents, dropped = read(SourceConfig(path=str(tmp_path), format="files"))
 
     assert [document.language for document in documents] == ["Python"]
-    assert losses.documents == Counter(
+    assert dropped.documents == Counter(
         {("not UTF-8", "Go"): 1, ("language not known", "unknown"): 1}
     )
 
@@ -217,7 +217,7 @@ def test_issues_become_what_starcoder_saw(tmp_path):
         {"action": "closed", "author": "ann", "text": None, "title": None},
     ]
     shard(tmp_path / "a.parquet", events=[events, None, []], content=["", "", ""])
-    documents, losses = read(SourceConfig(path=str(tmp_path), kind="issues"))
+    documents, dropped = read(SourceConfig(path=str(tmp_path), kind="issues"))
 
     assert documents == [
         Document(
@@ -229,7 +229,7 @@ def test_issues_become_what_starcoder_saw(tmp_path):
             "GitHub issues",
         )
     ]
-    assert losses.documents == Counter(
+    assert dropped.documents == Counter(
         {("null", "GitHub issues"): 1, ("empty", "GitHub issues"): 1}
     )
 
@@ -243,7 +243,7 @@ def test_commits_become_what_starcoder_saw(tmp_path):
         subject=["Fix", "m"],
         repos=["one/two,three/four", ""],
     )
-    documents, losses = read(SourceConfig(path=str(tmp_path), kind="commits"))
+    documents, dropped = read(SourceConfig(path=str(tmp_path), kind="commits"))
 
     assert documents[0].parts == (
         ("<reponame>", "one/two"),
@@ -251,7 +251,7 @@ def test_commits_become_what_starcoder_saw(tmp_path):
         ("<commit_msg>", "Fix a"),
         ("<commit_after>", "a = 2"),
     )
-    assert losses.documents == Counter({("null", "Git commits"): 1})
+    assert dropped.documents == Counter({("null", "Git commits"): 1})
 
 
 def test_sentinels_spelled_out_count_in_formatted_issues_and_commits_only(tmp_path):
@@ -312,11 +312,11 @@ def test_the_hub_is_streamed_by_the_package_datasets(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = SourceConfig(path="some/stack", format="hub", subset="data/python")
-    documents, losses = read(folder)
+    documents, dropped = read(folder)
     read(SourceConfig(path="some/smol", format="hub", subset="python"))
 
     assert texts(documents) == [("Python", "x = 1")]
-    assert losses.documents == Counter({("null", "C"): 1})
+    assert dropped.documents == Counter({("null", "C"): 1})
     streamed = {"split": "train", "streaming": True}
     assert asked == [
         ("some/stack", {"data_dir": "data/python", **streamed}),
