@@ -298,7 +298,7 @@ class Rows:
         best: Segment | None = None
         for other, unit in zip(places, drawn, strict=True):
             document = int(layout.documents[other])
-            total = self._length(layout, other)
+            total = int(self.documents.lengths[document])
             if total < MIN_SEGMENT or self._is_same(own, document):
                 continue
             if total < length:
@@ -310,10 +310,6 @@ class Rows:
             start = self._line_start(document, point, 0, total - length)
             return Segment(document, start, start + length)
         return best
-
-    def _length(self, layout: _Layout, place: int) -> int:
-        before = int(layout.ends[place - 1]) if place else 0
-        return int(layout.ends[place]) - before - _SPECIALS
 
     def _is_same(self, one: int, other: int) -> bool:
         """Whether two entries are one document: entries repeat where a language has more weight."""
