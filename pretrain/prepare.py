@@ -33,7 +33,7 @@ from pretrain.documents import (
     known_language,
     list_inputs,
 )
-from pretrain.quality import DUPLICATE, check_filters, reason_to_drop
+from pretrain.filters import DUPLICATE, check_filters, reason_to_drop
 from pretrain.shards import (
     MANIFEST,
     SPLITS,

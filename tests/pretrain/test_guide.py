@@ -9,7 +9,7 @@ import pytest
 
 import cli
 from pretrain.config import PretrainConfig, load_config
-from pretrain.quality import FILTERS
+from pretrain.filters import FILTERS
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "pretraining.md").read_text(encoding="utf-8")
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrain.documents import Document
-from pretrain.quality import FILTER_NAMES, FILTERS, check_filters, reason_to_drop
+from pretrain.filters import FILTER_NAMES, FILTERS, check_filters, reason_to_drop
 from starencoder.errors import ConfigError
 
 CODE = "def area(width, height):\n    return width * height\n" * 4
