@@ -1,8 +1,10 @@
+import dataclasses
 import multiprocessing
 import os
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -90,14 +92,8 @@ def test_on_a_device_all_tensors_are_int64(maker):
 def test_ids_above_a_signed_16_bit_number_survive(memory_documents):
     documents = memory_documents([100])
     documents.texts[0][:] = 65_535
-    vocabulary = memory_documents.vocabulary.__class__(
-        size=65_536,
-        pad_id=0,
-        cls_id=1,
-        sep_id=2,
-        mask_id=3,
-        special_ids=(0, 1, 2, 3),
-        line_ends=torch.zeros(65_536, dtype=torch.bool).numpy(),
+    vocabulary = dataclasses.replace(
+        memory_documents.vocabulary, size=65_536, line_ends=np.zeros(65_536, bool)
     )
     batch = BatchMaker(documents, vocabulary, seq_length=64, seed=1).batch(range(1)).to("cpu")
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pretrain.config import PRESET_FOLDER, PretrainConfig, load_config, presets
+from pretrain.config import PretrainConfig, load_config, presets
 from starencoder.errors import ConfigError
 
 SOURCE = "[[prepare.sources]]\npath = 'texts'\n"
@@ -50,12 +50,6 @@ def test_the_125m_preset_has_the_numbers_of_the_original():
     assert (run.batch_rows, run.micro_rows * 64, run.precision) == (4096, 4096, "bf16")
     assert (config.data.mask_share, config.data.mask_policy) == (0.15, "80-10-10")
     assert config.data.seq_length is None  # as many as the model has positions
-
-
-def test_a_preset_says_nothing_that_is_not_a_setting():
-    # What a file leaves out is a default; a preset holds only what is read.
-    for name in presets():
-        load_config(str(PRESET_FOLDER / f"{name}.toml"))
 
 
 # --------------------------------------------------------------------------------------------------

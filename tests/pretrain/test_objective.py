@@ -4,48 +4,19 @@ import itertools
 import os
 import warnings
 
-import numpy as np
 import pytest
 import torch
 
 from pretrain.batches import IGNORE_TARGET, Batch, BatchMaker
 from pretrain.objective import Objective, packed_runs, same_pair
-from pretrain.rows import Vocabulary
 from starencoder.checkpoint import save_pretraining
 from starencoder.config import EncoderConfig
 from starencoder.model import PretrainingModel
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-VOCAB = 60
-PAD, SEP, CLS, MASK = 56, 57, 58, 59
+VOCAB, PAD = 200, 0
 LIMIT = 1e-5
-
-
-class Documents:
-    """Random tokens in memory."""
-
-    def __init__(self, lengths, seed=0):
-        rng = np.random.default_rng(seed)
-        self._ids = [rng.integers(0, PAD, n).astype(np.uint16) for n in lengths]
-        self.lengths = np.array(lengths)
-
-    def __len__(self):
-        return len(self._ids)
-
-    def tokens(self, document, start, stop):
-        return self._ids[document][start:stop]
-
-
-VOCABULARY = Vocabulary(
-    size=VOCAB,
-    pad_id=PAD,
-    sep_id=SEP,
-    cls_id=CLS,
-    mask_id=MASK,
-    special_ids=(PAD, SEP, CLS, MASK),
-    line_ends=np.arange(VOCAB) % 7 == 0,
-)
 
 
 def config(**changes):
@@ -73,9 +44,10 @@ def randomised(seed=0):
 
 
 @pytest.fixture
-def batch():
+def batch(memory_documents):
     """Rows of several pairs each."""
-    maker = BatchMaker(Documents([20, 31, 17, 44, 90, 23, 60]), VOCABULARY, seq_length=64, seed=3)
+    documents = memory_documents([20, 31, 17, 44, 90, 23, 60])
+    maker = BatchMaker(documents, documents.vocabulary, seq_length=64, seed=3)
     made = maker.batch(range(4)).to("cpu")
     assert int(made.pair_ids.max()) > 0
     assert (made.pair_ids == -1).any()  # some padding, too
@@ -201,7 +173,7 @@ def test_a_packed_pair_has_no_influence_on_any_other(batch):
     row = int((batch.pair_ids.max(1).values > 0).nonzero()[0])
     chosen = batch.pair_ids[row] == 1
     changed = batch.input_ids.clone()
-    changed[row, chosen] = (changed[row, chosen] + 1) % PAD
+    changed[row, chosen] = (changed[row, chosen] + 1) % VOCAB
 
     before = encode(batch.input_ids, batch.segment_ids, batch.position_ids, same_pair(batch))
     after = encode(changed, batch.segment_ids, batch.position_ids, same_pair(batch))

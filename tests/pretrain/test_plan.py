@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from pretrain.config import PretrainConfig, load_config
+from pretrain.config import load_config
 from pretrain.meter import peak_flops
 from pretrain.plan import GPUS, flops_per_token, num_parameters, plan, plan_text
 from starencoder.config import PRESETS, EncoderConfig
@@ -44,11 +44,7 @@ def test_parameters_are_those_of_the_model(config):
 
 
 def test_starencoder_has_124_829_190_parameters():
-    with torch.device("meta"):
-        model = PretrainingModel(STARENCODER)
-
     assert num_parameters(STARENCODER) == 124_829_190
-    assert sum(weight.numel() for weight in model.parameters()) == 124_829_190
 
 
 @pytest.mark.parametrize(
@@ -158,7 +154,6 @@ def test_rows_longer_than_the_model_are_refused():
 @pytest.mark.parametrize("preset", ["tiny", "debug"])
 def test_every_preset_can_be_planned(preset):
     assert planned(preset=preset, gpus=1).hours > 0
-    assert isinstance(load_config(preset), PretrainConfig)
 
 
 @pytest.mark.parametrize(
