@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from pretrain.documents import COMMITS, ISSUES, Document
-from starencoder.errors import ConfigError
+from starencoder.settings import check_name
 
 DUPLICATE = "duplicate"
 _NEAR_EMPTY_CHARS = 100
@@ -114,13 +114,7 @@ def check_filters(names: Collection[str]) -> frozenset[str]:
     Raises:
         ConfigError: There is no such filter.
     """
-    for name in names:
-        if name not in FILTER_NAMES:
-            raise ConfigError(
-                f"prepare.disable: no filter of that name: {name}; there are "
-                f"{', '.join(FILTER_NAMES)}"
-            )
-    return frozenset(names)
+    return frozenset(check_name("filter in prepare.disable", name, FILTER_NAMES) for name in names)
 
 
 def reason_to_drop(document: Document, *, max_chars: int, disabled: Collection[str]) -> str | None:

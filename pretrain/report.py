@@ -69,9 +69,9 @@ def status_text(run: Path) -> str:
     lines = [f"{name:<{width}}{value}" for name, value in rows]
     held_out = found.of_kind("held_out")
     if held_out:
-        table = _held_out_rows(held_out[-1])
-        hidden = len(table) - 1 - _LANGUAGES_ON_A_SCREEN
-        shown = table[:_LANGUAGES_ON_A_SCREEN] + table[-1:] if hidden > 0 else table
+        *languages, total = _held_out_rows(held_out[-1])
+        shown = [*languages[:_LANGUAGES_ON_A_SCREEN], total]
+        hidden = len(languages) - _LANGUAGES_ON_A_SCREEN
         header = [name for name, _ in _HELD_OUT_COLUMNS]
         lines += ["", f"held out, step {held_out[-1].step:,}", *aligned([header, *shown])]
         if hidden > 0:
@@ -98,7 +98,11 @@ def write_report(run: Path, output: Path | None = None) -> Path:
         items = "".join(f"<li>{escaped(warning)}</li>" for warning in warnings)
         sections.append(f"<h2>Warnings</h2><ul>{items}</ul>")
     sections.append(f'<div class="charts">{"".join(_charts(found))}</div>')
-    sections += [*_held_out_section(found), *_bad_steps_section(found), *_checkpoints(found)]
+    sections += [
+        *_held_out_section(found),
+        *_bad_steps_section(found),
+        *_checkpoints_section(found),
+    ]
     sections.append(
         "<h2>Settings and versions</h2>"
         + table(
@@ -294,7 +298,7 @@ def _bad_steps_section(run: _Run) -> list[str]:
     return [title, table(("step", "reason", "action", "rank", "loss", "documents"), rows)]
 
 
-def _checkpoints(run: _Run) -> list[str]:
+def _checkpoints_section(run: _Run) -> list[str]:
     lines = run.of_kind("checkpoint")[-_RECENT_LINES:]
     rows = [
         [

@@ -39,7 +39,10 @@ def merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, o
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = merge(old, value) if _both_tables(old, value) else value  # type: ignore[arg-type]
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -68,8 +71,10 @@ def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]
     """Nested tables as one, with keys such as `run.steps`."""
     table: dict[str, object] = {}
     for name, value in values.items():
-        inner = flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
-        table.update({prefix + name: value} if inner is None else inner)
+        if isinstance(value, Mapping):
+            table |= flatten(value, f"{prefix}{name}.")
+        else:
+            table[prefix + name] = value
     return table
 
 
@@ -137,7 +142,3 @@ def _value(wanted: object, value: object, source: str, name: str) -> object:
     if type(value) is not wanted:
         raise ConfigError(f"{source}: {name} must be {_NAMES[wanted]}")  # type: ignore[index]
     return value
-
-
-def _both_tables(first: object, second: object) -> bool:
-    return isinstance(first, dict) and isinstance(second, dict)

@@ -1,10 +1,12 @@
 """Settings of a pretraining run: presets, files that extend them, and every range."""
 
+import argparse
 import dataclasses
 import json
 
 import pytest
 
+import cli
 from pretrain.config import PretrainConfig, load_config, presets
 from starencoder.errors import ConfigError
 
@@ -30,7 +32,10 @@ def test_a_presets_settings_and_sizes_fit_each_other(name):
 
 
 def test_the_presets_are_those_that_the_command_names():
-    assert presets() == ["debug", "starencoder-125m", "tiny"]
+    parser = argparse.ArgumentParser()
+    cli.add_config_arguments(parser)
+    (argument,) = [action for action in parser._actions if action.dest == "config"]
+    assert sorted(argument.help.partition("preset: ")[2].split(", ")) == presets()
 
 
 def test_the_125m_preset_has_the_numbers_of_the_original():

@@ -86,5 +86,7 @@ def test_any_text_gets_an_answer(text):
 
 def test_a_filter_that_does_not_exist_cannot_be_switched_off():
     assert check_filters(("duplicate",)) == {"duplicate"}
-    with pytest.raises(ConfigError, match=r"no filter of that name.*near-empty"):
+    with pytest.raises(
+        ConfigError, match=r"unknown filter in prepare.disable 'minifed' \(did you mean minified"
+    ):
         check_filters(("minifed",))

@@ -303,7 +303,7 @@ def test_settings_that_cannot_work_are_refused_at_the_start(run, tmp_path, corpu
     source = SourceConfig(path=str(corpus))
     with pytest.raises(ConfigError, match=r"prepare\.sources is empty"):
         run(sources=())
-    with pytest.raises(ConfigError, match="no filter of that name: minifed"):
+    with pytest.raises(ConfigError, match=r"unknown filter in prepare\.disable 'minifed'"):
         run(disable=("minifed",))
     with pytest.raises(ConfigError, match=r"data\.tokenizer is empty"):
         prepare(PrepareConfig(sources=(source,)), DataConfig(), seed=1)
