@@ -61,8 +61,8 @@ def measure(folder: Path, preset: str, device: str, *, prepare: bool) -> None:
     for step in range(2, 2 + LATER_SAVES):
         writer.save(step, groups, {}, wait=True)
         print(f"{'later save':34} {_row(writer)}", flush=True)
-    writer.save(7, groups, {})
-    writer.save(8, groups, {}, wait=True)
+    writer.save(2 + LATER_SAVES, groups, {})
+    writer.save(3 + LATER_SAVES, groups, {}, wait=True)
     *_, last = writer.poll()
     print(f"{'save while the last is written':34} stall {last.stall_seconds:6.3f} s")
     writer.close()
