@@ -182,7 +182,7 @@ class RunConfig:
     """Rows per forward pass of one rank."""
     seed: int = 1
     precision: Literal["fp32", "bf16"] = "bf16"
-    """Of matmuls; on a GPU fp32 is TF32. Weights, gradients and moments are always float32."""
+    """Of matmuls. Weights, gradients and moments are always float32."""
     attention: Literal["auto", "dense", "varlen"] = "auto"
     """`auto` times both where both exist and keeps the faster one."""
     compile: bool = False

@@ -32,7 +32,6 @@ def start(run: RunConfig) -> Accelerator:
     for tracker in run.trackers:  # accelerate would go on without it
         if find_spec(tracker) is None:
             raise ConfigError(f"run.trackers: {tracker} is not installed; pip install {tracker}")
-    torch.set_float32_matmul_precision("high")
     try:
         accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),

@@ -73,6 +73,7 @@ def pretrain(config: PretrainConfig, *, resume: bool) -> Path:
     """Train, from the start or from the last checkpoint, to the last step; return the model.
 
     Under torchrun every process calls this with the same arguments; all see the same files.
+    Accelerate keeps the precision of a process's first run: another one needs another process.
 
     Args:
         config: The run.
