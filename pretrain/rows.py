@@ -196,9 +196,7 @@ class Rows:
             cut = self._cut(segment, where)
             first = Segment(segment.document, segment.start, cut)
             second = Segment(segment.document, cut, segment.stop)
-            substitute = (
-                self._elsewhere(layout, place, second.num_tokens, draws) if other < 0.5 else None
-            )
+            substitute = self._elsewhere(layout, place, second, draws) if other < 0.5 else None
             if substitute is not None:
                 second = substitute
             middle = column + 1 + first.num_tokens
@@ -279,15 +277,22 @@ class Rows:
         return int(starts[np.abs(starts - point).argmin()]) if len(starts) else point
 
     def _elsewhere(
-        self, layout: _Layout, place: int, length: int, draws: list[float]
+        self, layout: _Layout, place: int, successor: Segment, draws: list[float]
     ) -> Segment | None:
-        """A segment of another document, shorter than asked for only where none drawn is so long.
+        """A segment of another document that could be the successor, but for what it says.
+
+        It begins at a line's start, if one is near, and ends its document if the successor ends
+        its own, or else does not: a model must not tell the two by how they end. It is shorter
+        than the successor by what is missing to a line's start, or by more where no document that
+        was drawn is long enough.
 
         All draws but the last are places in the block's stream, so that every token is as likely;
         the last is any other document, for blocks that are mostly one document. None: the draws
         found no other document of at least `MIN_SEGMENT` tokens.
         """
+        length = successor.num_tokens
         own = int(layout.documents[place])
+        ends = int(successor.stop == self.documents.lengths[own])
         units = int(layout.ends[-1])
         drawn = [int(draw * units) for draw in draws[:-1]]
         places = np.searchsorted(layout.ends, drawn, side="right").tolist()
@@ -301,14 +306,21 @@ class Rows:
             total = int(self.documents.lengths[document])
             if total < MIN_SEGMENT or self._is_same(own, document):
                 continue
-            if total < length:
-                if best is None or total > best.num_tokens:
-                    best = Segment(document, 0, total)
-                continue
-            offset = unit - (int(layout.ends[other]) - total)
-            point = min(max(offset, 0), total - length)
-            start = self._line_start(document, point, 0, total - length)
-            return Segment(document, start, start + length)
+            # Where it can begin at the latest, and still be as long and not end the document.
+            latest = total - length - (1 - ends)
+            if latest < 0:
+                stop = total if ends else total - 1
+                if stop >= MIN_SEGMENT and (best is None or stop > best.num_tokens):
+                    best = Segment(document, 0, stop)
+            elif ends:
+                highest = min(latest + LINE_REACH, total - MIN_SEGMENT)
+                start = self._line_start(document, latest, latest, max(latest, highest))
+                return Segment(document, start, total)
+            else:
+                offset = unit - (int(layout.ends[other]) - total)
+                point = min(max(offset, 0), latest)
+                start = self._line_start(document, point, 0, latest)
+                return Segment(document, start, start + length)
         return best
 
     def _is_same(self, one: int, other: int) -> bool:

@@ -209,3 +209,26 @@ def test_a_data_set_shorter_than_a_row_is_one_row(memory_documents):
 def test_documents_without_a_pair_are_refused(memory_documents, lengths):
     with pytest.raises(DataError, match="need one of 16 or more"):
         make(memory_documents(lengths), seq_length=64)
+
+
+@pytest.mark.parametrize("seq_length", [128, 512, 1024])
+def test_how_and_where_a_segment_ends_does_not_tell_if_it_is_the_next(memory_documents, seq_length):
+    documents = memory_documents.like_source_files(3000)
+    line_ends = documents.vocabulary.line_ends
+    for text in documents.texts:
+        text[-1] = 10  # as files do, each ends with a line's end
+    rows = make(documents, seq_length=seq_length)
+    pairs = [pair for row in all_rows(rows)[:2000] for pair in row.pairs]
+    is_next = np.array([pair.is_next for pair in pairs])
+    seconds = [pair.second for pair in pairs]
+    signs = {
+        "ends its document": [s.stop == documents.lengths[s.document] for s in seconds],
+        "ends a line": [line_ends[documents.texts[s.document][s.stop - 1]] for s in seconds],
+        "begins a line": [
+            s.start == 0 or line_ends[documents.texts[s.document][s.start - 1]] for s in seconds
+        ],
+    }
+    for name, sign in signs.items():
+        right = (np.array(sign) == is_next).mean()
+        assert abs(right - 0.5) < 0.04, name
+    assert abs(is_next.mean() - 0.5) < 0.04
