@@ -301,12 +301,21 @@ class DocumentSet:
 class TokenShards:
     """A data set whose manifest, sizes and indexes are checked. Build it with `open_shards`."""
 
-    def __init__(self, directory: Path, manifest: Manifest, fingerprint: str) -> None:
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
         """Wrap what `open_shards` has checked."""
         self.manifest = manifest
         self.tokenizer_dir = directory
-        self.fingerprint = fingerprint
-        """Hash of the manifest; by it a run knows the data set that it began with."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the train split's content, by which a run knows the data that it began with.
+
+        The same documents prepared elsewhere, or by other versions of packages, have the same.
+        """
+        manifest = self.manifest
+        shards = [(shard.tokens_xxh3, shard.index_xxh3) for shard in manifest.splits["train"]]
+        content = [manifest.tokenizer_sha256, manifest.special_ids, manifest.languages, shards]
+        return xxhash.xxh3_64_hexdigest(json.dumps(content).encode())
 
     def split(self, name: str) -> DocumentSet:
         """The documents of `train` or `held_out`."""
@@ -369,7 +378,7 @@ def open_shards(directory: Path) -> TokenShards:
     for split in manifest.splits.values():
         for shard in split:
             _check_shard(directory, shard, len(manifest.languages))
-    return TokenShards(directory, manifest, xxhash.xxh3_64_hexdigest(content))
+    return TokenShards(directory, manifest)
 
 
 def _parse_manifest(path: Path, content: bytes) -> Manifest:

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import pickle
@@ -16,6 +17,7 @@ from pretrain.shards import (
     SPLITS,
     Manifest,
     ShardWriter,
+    TokenShards,
     check_vocabulary,
     open_shards,
     tokenizer_sha256,
@@ -177,6 +179,10 @@ def test_counts_of_tokens_and_the_fingerprint_belong_to_the_data_set(data, tmp_p
     assert opened.tokenizer_dir == data
     assert opened.fingerprint == open_shards(data).fingerprint
     assert opened.fingerprint != open_shards(other).fingerprint
+    elsewhere = dataclasses.replace(opened.manifest, prepare={"made": "elsewhere"}, left_out={})
+    assert opened.fingerprint == TokenShards(data, elsewhere).fingerprint
+    renamed = dataclasses.replace(opened.manifest, languages=("one", "other"))
+    assert opened.fingerprint != TokenShards(data, renamed).fingerprint
 
 
 def test_a_directory_without_manifest_is_no_data_set(data):
