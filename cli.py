@@ -863,7 +863,7 @@ def run_pretrain_prepare(arguments: argparse.Namespace) -> int:
     report = prepare(
         config.prepare, config.data, seed=config.run.seed, progress=sys.stderr.isatty()
     )
-    _write(report_text(report))
+    _write(report_text(report) + "\n")
     return CANNOT_READ if report.unreadable else 0
 
 

@@ -201,8 +201,8 @@ class CheckpointWriter:
             free = _free_bytes(self._folder)
             failure = OutputError(
                 f"{target}: not saved ({reason_of(error)}; it needs {num_bytes / 1e6:,.1f} MB, "
-                f"{free / 1e6:,.1f} MB are free); older checkpoints are still there; free space, "
-                f"or lower run.keep_checkpoints"
+                f"{free / 1e6:,.1f} MB are free); checkpoints that are still there: "
+                f"{len(_folders(self._folder))}; free space, or lower run.keep_checkpoints"
             )
             _LOG.warning("%s", failure)
         else:

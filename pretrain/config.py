@@ -209,7 +209,8 @@ class RunConfig:
             "evaluate_every", "log_every",
         ):  # fmt: skip
             _at_least(self, name, 1)
-        _at_least(self, "evaluate_rows", 0)
+        for name in ("seed", "evaluate_rows"):
+            _at_least(self, name, 0)
         if self.batch_rows % self.micro_rows:
             raise ConfigError(
                 f"batch_rows ({self.batch_rows}) must be a multiple of "

@@ -361,7 +361,7 @@ def _read_jsonl(item: Input) -> Iterator[_Row]:
                 except UnicodeDecodeError:
                     yield _Row({}, None, "not UTF-8")
                     continue
-                except ValueError:
+                except (ValueError, RecursionError):
                     values = None
                 if not isinstance(values, dict):
                     yield _Row({}, None, "broken JSON line")

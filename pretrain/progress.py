@@ -2,10 +2,13 @@
 
 import json
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pretrain.checkpoints import Checkpoint
 from pretrain.config import PretrainConfig
+from pretrain.run_dir import read_config, read_done_step
 from starencoder.errors import CheckpointError, ConfigError
 from starencoder.toml import flatten
 
@@ -87,8 +90,33 @@ def check_same_run(config: PretrainConfig, fingerprint: str, checkpoint: Checkpo
             f"data.directory: {config.data.directory} is not the data set that the run in {where} "
             f"was started with; put that one back, or choose another run.output"
         )
+    _check_same_settings(config, state, str(where))
+    if checkpoint.step > config.run.steps:
+        raise ConfigError(
+            f"run.steps is {config.run.steps}, but the run in {where} has done {checkpoint.step}"
+        )
+
+
+def check_done_run(config: PretrainConfig) -> None:
+    """Refuse to take a run that is done for one with other settings, or with more steps.
+
+    Raises:
+        ConfigError: The message says what differs.
+    """
+    run = Path(config.run.output)
+    state = read_config(run)
+    _check_same_settings(config, state, str(run))
+    done = read_done_step(run)
+    if done != config.run.steps:
+        raise ConfigError(
+            f"run.steps is {config.run.steps}, but the run in {run} ended with step {done}; start "
+            f"another one from its weights: model.init_from and another run.output"
+        )
+
+
+def _check_same_settings(config: PretrainConfig, state: Mapping[str, object], where: str) -> None:
     saved = state.get("config")
-    before = flatten(saved) if isinstance(saved, dict) else {}
+    before = flatten(saved) if isinstance(saved, Mapping) else {}
     # By way of JSON, as the other side: tuples become lists.
     now = flatten(json.loads(json.dumps(config.to_json())))
     changed = [
@@ -100,8 +128,4 @@ def check_same_run(config: PretrainConfig, fingerprint: str, checkpoint: Checkpo
         raise ConfigError(
             f"the run in {where} has other settings: {'; '.join(changed)}; go on with those, or "
             f"choose another run.output"
-        )
-    if checkpoint.step > config.run.steps:
-        raise ConfigError(
-            f"run.steps is {config.run.steps}, but the run in {where} has done {checkpoint.step}"
         )

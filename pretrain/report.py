@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pretrain.run_dir import DONE_FILE, MetricsLine, is_running, read_config, read_metrics
+from pretrain.run_dir import (
+    CONFIG_FILE,
+    DONE_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    MetricsLine,
+    is_running,
+    read_config,
+    read_metrics,
+)
 from starencoder.errors import DataError
 from starencoder.files import write_whole
 from starencoder.page import Curve, aligned, escaped, line_chart, page, plain, table
@@ -116,6 +125,8 @@ def write_report(run: Path, output: Path | None = None) -> Path:
 def _load(run: Path) -> _Run:
     if not run.is_dir():
         raise DataError(f"{run}: no such directory; give the run.output of a pretraining run")
+    if not any((run / name).exists() for name in (LOCK_FILE, CONFIG_FILE, METRICS_FILE)):
+        raise DataError(f"{run}: no pretraining run; give the run.output of one")
     lines: dict[str, list[MetricsLine]] = {}
     for line in read_metrics(run):
         lines.setdefault(line.kind, []).append(line)

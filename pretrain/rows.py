@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 
 from pretrain.shards import TokenShards
-from starencoder.errors import DataError
+from starencoder.errors import ConfigError, DataError
 
 MIN_SEGMENT = 8
 """No segment has fewer tokens; what is left of a document below twice as many becomes padding."""
@@ -140,7 +140,8 @@ class Rows:
         """Count the rows of an epoch, from the documents' lengths.
 
         Raises:
-            DataError: No document is long enough for a pair.
+            ConfigError: Rows are too short for a pair.
+            DataError: No document is long enough for one.
         """
         longest = int(documents.lengths.max()) if len(documents) else 0
         if longest < 2 * MIN_SEGMENT:
@@ -149,7 +150,10 @@ class Rows:
                 f"pairs need one of {2 * MIN_SEGMENT} or more: prepare it from more text"
             )
         if seq_length < 2 * MIN_SEGMENT + _SPECIALS:
-            raise ValueError(f"rows of {seq_length} tokens have no room for a pair")
+            raise ConfigError(
+                f"data.seq_length is {seq_length}; rows need {2 * MIN_SEGMENT + _SPECIALS} tokens "
+                f"or more to hold a pair"
+            )
         self.documents = documents
         self.vocabulary = vocabulary
         self.seq_length = seq_length

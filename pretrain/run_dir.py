@@ -208,6 +208,21 @@ def read_config(run: Path) -> dict[str, object]:
     return values
 
 
+def read_done_step(run: Path) -> int:
+    """The last step of a run that is done.
+
+    Raises:
+        DataError: It is not done, or its `DONE` cannot be read.
+    """
+    path = run / DONE_FILE
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: not readable as a number of steps; remove it to resume"
+        ) from error
+
+
 def is_running(run: Path) -> bool:
     """Whether a process, on this machine or one that shares locks with it, has the directory."""
     try:

@@ -35,7 +35,7 @@ from pretrain.launch import StopRequest, start
 from pretrain.meter import Meter
 from pretrain.objective import Objective, time_passes
 from pretrain.optim import learning_rate, load_moments, make_optimizer, moments
-from pretrain.progress import Progress, check_same_run
+from pretrain.progress import Progress, check_done_run, check_same_run
 from pretrain.rows import Vocabulary
 from pretrain.run_dir import DONE_FILE, MODEL_FOLDER, RunDirectory
 from pretrain.shards import TokenShards, open_shards, tokenizer_sha256
@@ -88,14 +88,16 @@ def pretrain(config: PretrainConfig, *, resume: bool) -> Path:
         BadStepError: A step was bad and `run.bad_step` is "stop".
         Stopped: SIGTERM or SIGUSR1 came; the run was saved and can be resumed.
     """
+    stop = StopRequest()
     accelerator = start(config.run)
     directory = _open_run_directory(config, accelerator, resume=resume)
     try:
         if Path(config.run.output, DONE_FILE).exists():
-            if directory is not None:
-                _LOG.info("%s: this run is done", directory.path)
+            check_done_run(config)
+            _LOG.info("%s: this run is done", config.run.output)
             return Path(config.run.output, MODEL_FOLDER)
-        return _Trainer(config, accelerator, directory, resume=resume).run()
+        with stop.on_signals():
+            return _Trainer(config, accelerator, directory, stop, resume=resume).run()
     except torch.cuda.OutOfMemoryError as error:
         raise _out_of_memory(config, accelerator.num_processes) from error
     finally:
@@ -110,6 +112,7 @@ class _Trainer:
         config: PretrainConfig,
         accelerator: Accelerator,
         directory: RunDirectory | None,
+        stop: StopRequest,
         *,
         resume: bool,
     ) -> None:
@@ -128,11 +131,13 @@ class _Trainer:
             nsp_is_next_index=self.encoder.nsp_is_next_index,
         )
         self.held_out = make_held_out(self.shards, config, self.encoder)
-        self.model = _make_model(config, self.encoder).to(accelerator.device)
+        self.model = _make_model(config, self.encoder, manifest.tokenizer_sha256).to(
+            accelerator.device
+        )
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.progress = Progress()
         self.meter = Meter(config, self.encoder, accelerator, directory)
-        self.stop = StopRequest()
+        self.stop = stop
         self.stop_agreed = False
         checkpoint = self._load_checkpoint() if resume else None
         self.varlen = self._choose_attention(checkpoint)
@@ -154,16 +159,15 @@ class _Trainer:
     def run(self) -> Path:
         """Train to the last step."""
         steps = self._steps(workers=self.config.data.workers, last_step=self.config.run.steps)
-        with self.stop.on_signals():
-            try:
-                for number, micro_batches in enumerate(self.meter.timed(steps)):
-                    self._step(micro_batches)
-                    if number == 0 and self.writer is not None:
-                        # Now that there are moments: the first checkpoint shall not be slow.
-                        self.writer.prepare(self._tensors())
-                    self._after_step()
-            finally:
-                steps.close()
+        try:
+            for number, micro_batches in enumerate(self.meter.timed(steps)):
+                self._step(micro_batches)
+                if number == 0 and self.writer is not None:
+                    # Now that there are moments: the first checkpoint shall not be slow.
+                    self.writer.prepare(self._tensors())
+                self._after_step()
+        finally:
+            steps.close()
         return self._finish()
 
     def _steps(self, *, workers: int, last_step: int) -> Generator[list[Batch]]:
@@ -283,10 +287,8 @@ class _Trainer:
         if action == "stop":
             if self.progress.skipped > 1:
                 message = f"{self.progress.skipped} bad steps in a row; {message}"
-            raise BadStepError(
-                f"{message}; leave such steps out with run.bad_step skip and --resume, or start "
-                f"again with a lower optimizer.learning_rate"
-            )
+            skip = "" if config.run.bad_step == "skip" else "set run.bad_step to skip, or "
+            raise BadStepError(f"{message}; {skip}start again with a lower optimizer.learning_rate")
         if self.accelerator.is_main_process:
             _LOG.warning("%s; skipped", message)
 
@@ -304,6 +306,8 @@ class _Trainer:
             return
         if self.stop_agreed:
             self._save(wait=True)
+            # A rank that left would make torchrun end the one that is still writing.
+            self.accelerator.wait_for_everyone()
             raise Stopped(
                 f"{self.stop.signal_name or 'a signal to another rank'}: saved after step "
                 f"{step}; go on with --resume"
@@ -387,13 +391,16 @@ class _Trainer:
         """Write the model, then say that the run is done."""
         output = Path(self.config.run.output, MODEL_FOLDER)
         if self.writer is not None and self.directory is not None:
-            self._save()
-            self.writer.close()
-            for result in self.writer.poll():
-                self._log_save(result)
+            # The model first: it may fit where a checkpoint does not.
             dtype = _DTYPES[self.config.run.saved_precision]
             save_pretraining(self.model, output, dtype=dtype)
             copy_tokenizer(self.shards.tokenizer_dir, output)
+            self._save()
+            try:
+                self.writer.close()
+            finally:
+                for result in self.writer.poll():
+                    self._log_save(result)
             self.directory.mark_done(self.progress.step)
         self.accelerator.wait_for_everyone()
         return output
@@ -480,14 +487,22 @@ def _open_data(config: PretrainConfig, accelerator: Accelerator) -> TokenShards:
     return shards
 
 
-def _make_model(config: PretrainConfig, encoder: EncoderConfig) -> PretrainingModel:
+def _make_model(config: PretrainConfig, encoder: EncoderConfig, tokenizer: str) -> PretrainingModel:
     """Random weights that follow from the seed, or those of a checkpoint."""
     if not config.model.init_from:
         torch.manual_seed(config.run.seed)
         return PretrainingModel(encoder)
     directory = Path(config.model.init_from)
+    if tokenizer_sha256(directory) != tokenizer:
+        raise ConfigError(
+            f"model.init_from: {directory} has another tokenizer than {config.data.directory}; its "
+            f"embeddings would belong to other tokens: prepare the data with that tokenizer"
+        )
     loaded = load_pretraining(directory)
-    for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"):
+    for name in (
+        "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size",
+        "max_positions", "nsp_is_next_index",
+    ):  # fmt: skip
         if getattr(loaded.config, name) != getattr(encoder, name):
             raise ConfigError(
                 f"model.init_from: {directory} has {name} {getattr(loaded.config, name)}, the run "

@@ -160,6 +160,7 @@ def test_neither_a_file_nor_a_preset(tmp_path):
         ("run.keep_checkpoints=0", "keep_checkpoints must be 1 or more"),
         ("run.evaluate_every=0", "evaluate_every must be 1 or more"),
         ("run.evaluate_rows=-1", "evaluate_rows must be 0 or more"),
+        ("run.seed=-1", "seed must be 0 or more"),
         ("run.log_every=0", "log_every must be 1 or more"),
         ("run.spike_factor=1", "spike_factor must be above 1"),
         ("run.spike_factor=nan", "spike_factor must be above 1"),

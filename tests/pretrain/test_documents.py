@@ -128,7 +128,7 @@ def test_a_shard_damaged_in_the_middle_is_read_up_to_there(tmp_path):
 
 
 LINES = [
-    b'{"content": "one", "lang": "C"}', b"", b'{"content": "tw', b"[1]",
+    b'{"content": "one", "lang": "C"}', b"", b'{"content": "tw', b"[1]", b"[" * 100_000,
     b'{"content": null, "lang": "C"}', b'{"content": 3, "lang": "C"}', b'{"lang": "Go"}',
     b'{"content": "\xff"}', b'{"content": "two", "lang": "Go"}',
 ]  # fmt: skip
@@ -147,7 +147,7 @@ def test_json_lines_plain_or_packed(tmp_path, name):
     assert texts(documents) == [("C", "one"), ("Go", "two")]
     assert dropped.documents == Counter(
         {
-            ("broken JSON line", "unknown"): 2,
+            ("broken JSON line", "unknown"): 3,
             ("null", "C"): 1,
             ("not a string", "C"): 1,
             ("null", "Go"): 1,

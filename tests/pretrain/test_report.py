@@ -59,11 +59,20 @@ def line_of(text, name):
     return " ".join(line.split())
 
 
-def test_an_empty_directory_has_not_started(tmp_path):
+def test_a_run_without_metrics_has_not_started(tmp_path):
+    (tmp_path / "lock").touch()
     assert status_text(tmp_path).split()[-2:] == ["not", "started"]
     page = write_report(tmp_path).read_text()
     assert "not started" in page
     assert "<svg" not in page
+
+
+def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
+    (tmp_path / "report.html").write_text("of token shards")
+    for job in (status_text, write_report):
+        with pytest.raises(DataError, match="no pretraining run"):
+            job(tmp_path)
+    assert (tmp_path / "report.html").read_text() == "of token shards"
 
 
 def test_what_is_no_directory_is_an_error(tmp_path):

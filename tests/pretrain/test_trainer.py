@@ -421,7 +421,9 @@ def test_a_second_run_on_a_directory_is_refused_and_the_first_goes_on(shards_dir
 def test_a_resumed_run_must_have_the_same_settings_and_data(shards_dir, tmp_path, whole):
     other = tmp_path / "data"
     shutil.copytree(shards_dir, other)
-    (other / "manifest.json").write_bytes((other / "manifest.json").read_bytes() + b"\n")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["languages"][0] = "another"
+    (other / "manifest.json").write_text(json.dumps(manifest))
     (whole / "DONE").rename(whole / "hidden")
     try:
         with pytest.raises(
@@ -434,6 +436,31 @@ def test_a_resumed_run_must_have_the_same_settings_and_data(shards_dir, tmp_path
             train(shards_dir, whole, resume=True, **{"run.steps": 3})
     finally:
         (whole / "hidden").rename(whole / "DONE")
+
+
+def test_a_run_that_is_done_is_not_taken_for_another_one(shards_dir, whole):
+    assert train(shards_dir, whole, resume=True) == whole / "model"
+    with pytest.raises(ConfigError, match=r"optimizer.learning_rate was 0.001, is 0.002"):
+        train(shards_dir, whole, resume=True, **{"optimizer.learning_rate": 2e-3})
+    with pytest.raises(ConfigError, match=r"run.steps is 20, but .* ended with step 10; start"):
+        train(shards_dir, whole, resume=True, **{"run.steps": 20})
+
+
+def test_weights_that_belong_to_other_tokens_or_positions_are_refused(shards_dir, whole, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(whole / "model", start)
+    changes = {"model.init_from": start, "model.max_positions": 32}
+    with pytest.raises(ConfigError, match="max_positions 64, the run 32"):
+        train(shards_dir, tmp_path / "short", **changes)
+    with (start / "tokenizer.json").open("a") as file:
+        file.write("\n")
+    with pytest.raises(ConfigError, match="has another tokenizer than"):
+        train(shards_dir, tmp_path / "other", **{"model.init_from": start})
+
+
+def test_rows_too_short_for_a_pair_are_refused(shards_dir, tmp_path):
+    with pytest.raises(ConfigError, match="seq_length is 16; rows need 19"):
+        train(shards_dir, tmp_path / "run", **{"data.seq_length": 16})
 
 
 def test_another_tokenizer_than_the_shards_is_refused(shards_dir, tokenizer_dir, tmp_path):
