@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from pii.labels import LABELS
 from starencoder.errors import ConfigError, OutputError, StarEncoderError
-from starencoder.settings import Settings, check_name, closest, load_settings
+from starencoder.names import check_name, closest
+from starencoder.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from pii.tree import FileResult, Work
@@ -894,7 +895,9 @@ def run_pretrain_run(arguments: argparse.Namespace) -> int:
 def add_pretrain_plan_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pretrain plan`."""
     add_config_arguments(parser)
-    parser.add_argument("--gpu", required=True, metavar="NAME", help="a100, h100, h200, ...")
+    parser.add_argument(
+        "--gpu", default="h100", metavar="NAME", help="a100, h100, h200, ...; default: h100"
+    )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="over all machines")
     parser.add_argument(
         "--mfu", type=float, default=0.4, metavar="SHARE", help="of the peak; default: 0.4"

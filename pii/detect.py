@@ -15,7 +15,7 @@ from pii.labels import LABELS, OPERATING_POINTS, check_labels
 from pii.patterns import find_patterns
 from pii.spans import Span, resolve_overlaps
 from starencoder.errors import ConfigError
-from starencoder.settings import closest
+from starencoder.names import closest
 
 if TYPE_CHECKING:
     from pii.tagger import Tagger

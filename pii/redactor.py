@@ -11,7 +11,7 @@ from pii.detect import load_detector
 from pii.labels import LABELS, OPERATING_POINTS
 from pii.redact import OPERATORS, Redaction, redact
 from pii.spans import Span
-from starencoder.settings import check_name
+from starencoder.names import check_name
 
 
 class Redactor:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from starencoder.config import PRESETS, EncoderConfig
 from starencoder.errors import ConfigError
-from starencoder.settings import check_name
+from starencoder.names import check_name
 from starencoder.toml import from_toml, merge, parse_overrides, read_toml
 
 PRESET_FOLDER = Path(__file__).with_name("presets")

@@ -7,7 +7,8 @@ from typing import cast
 
 from pretrain.shards import SPLITS, Manifest
 from starencoder.files import write_whole
-from starencoder.page import aligned, bar_chart, escaped, page, table
+from starencoder.page import bar_chart, escaped, page, table
+from starencoder.text import aligned, short
 
 REPORT = "report.html"
 _COLUMNS = ("documents", "tokens", "characters", "entries")
@@ -77,6 +78,6 @@ def _tables(manifest: Manifest) -> list[tuple[str, list[list[str]]]]:
     rows = [["reason", "documents", "most of them"]]
     for reason, by_language in manifest.left_out.items():
         most = sorted(by_language.items(), key=lambda item: (-item[1], item[0]))[:3]
-        text = ", ".join(f"{language} {number:,}" for language, number in most)
+        text = ", ".join(f"{short(language)} {number:,}" for language, number in most)
         rows.append([reason, f"{sum(by_language.values()):,}", text])
     return [*tables, ("left out", rows)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from pretrain.documents import COMMITS, ISSUES, Document
-from starencoder.settings import check_name
+from starencoder.names import check_name
 
 DUPLICATE = "duplicate"
 _NEAR_EMPTY_CHARS = 100

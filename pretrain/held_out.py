@@ -1,5 +1,6 @@
 """Loss and accuracy on held-out documents, by language, on the same masks every time."""
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class HeldOut:
 
     batches: Sequence[tuple[str, Batch]]
     """Micro-batches, each of one language."""
+    without_pairs: frozenset[str]
+    """Languages with one document, in which every segment is the next: nothing is to be told."""
     likeliest_token: int
     """The most frequent token of the training documents: what a unigram model would always say."""
 
@@ -33,10 +36,13 @@ def make_held_out(shards: TokenShards, config: PretrainConfig, encoder: EncoderC
     """Build the rows of every language that has held-out documents."""
     documents, run = shards.split("held_out"), config.run
     batches = []
+    without_pairs = set()
     for number, language in enumerate(shards.manifest.languages):
         own = documents.select(number)
         if own.lengths.max(initial=0) < 2 * MIN_SEGMENT:
             continue
+        if len(own) == 1:
+            without_pairs.add(language)
         maker = BatchMaker(
             own,
             Vocabulary.of(shards),
@@ -54,7 +60,7 @@ def make_held_out(shards: TokenShards, config: PretrainConfig, encoder: EncoderC
         ]
     counts = shards.token_counts.copy()
     counts[list(shards.manifest.special_ids)] = 0
-    return HeldOut(batches, int(counts.argmax()))
+    return HeldOut(batches, frozenset(without_pairs), int(counts.argmax()))
 
 
 @torch.no_grad()
@@ -67,7 +73,7 @@ def evaluate(
         The scores of all rows, and those of each language: rows, tokens, masked and pairs (counts),
         mlm_loss (nats per masked token), masked_accuracy, unigram_accuracy (of always saying the
         training documents' most frequent token), nsp_accuracy and nsp_chance (of always saying the
-        more frequent answer).
+        more frequent answer); not a number where nothing was to be told.
     """
     languages = sorted({language for language, _ in held_out.batches})
     sums = np.zeros((len(languages), len(_COLUMNS)))
@@ -75,7 +81,10 @@ def evaluate(
     objective.eval()
     for index, (language, batch) in enumerate(held_out.batches):
         if index % accelerator.num_processes == accelerator.process_index:
-            sums[languages.index(language)] += _sums(objective, batch, held_out, accelerator)
+            own = _sums(objective, batch, held_out, accelerator)
+            if language in held_out.without_pairs:
+                own.update(dict.fromkeys(_PAIR_COLUMNS, 0.0))
+            sums[languages.index(language)] += [own[name] for name in _COLUMNS]
     objective.train(was_training)
     # Accelerate moves float64 to devices that have none; counts are exact in float32 up to 2^24.
     total = accelerator.reduce(torch.from_numpy(sums).float().to(accelerator.device), "sum")
@@ -88,31 +97,32 @@ _COLUMNS = (
     "rows", "tokens", "masked", "pairs", "next", "mlm_loss", "nsp_loss", "mlm_correct",
     "nsp_correct", "unigram_correct",
 )  # fmt: skip
+_PAIR_COLUMNS = ("pairs", "next", "nsp_loss", "nsp_correct")
 
 
 def _sums(
     objective: torch.nn.Module, batch: Batch, held_out: HeldOut, accelerator: Accelerator
-) -> list[float]:
+) -> dict[str, float]:
     with accelerator.autocast():
         sums: Sums = objective(batch.to(accelerator.device))
     masked = batch.targets != IGNORE_TARGET
-    return [
-        len(batch.input_ids),
-        batch.num_tokens,
-        int(masked.sum()),
-        len(batch.nsp_targets),
-        int(batch.nsp_targets.sum()),
-        float(sums.mlm_loss),
-        float(sums.nsp_loss),
-        float(sums.mlm_correct),
-        float(sums.nsp_correct),
-        int((batch.targets == held_out.likeliest_token).sum()),
-    ]
+    return {
+        "rows": len(batch.input_ids),
+        "tokens": batch.num_tokens,
+        "masked": int(masked.sum()),
+        "pairs": len(batch.nsp_targets),
+        "next": int(batch.nsp_targets.sum()),
+        "mlm_loss": float(sums.mlm_loss),
+        "nsp_loss": float(sums.nsp_loss),
+        "mlm_correct": float(sums.mlm_correct),
+        "nsp_correct": float(sums.nsp_correct),
+        "unigram_correct": int((batch.targets == held_out.likeliest_token).sum()),
+    }
 
 
 def _scores(row: np.ndarray) -> Scores:
     value = dict(zip(_COLUMNS, (float(number) for number in row), strict=True))
-    masked, pairs = max(1.0, value["masked"]), max(1.0, value["pairs"])
+    masked, pairs = (value[name] or math.nan for name in ("masked", "pairs"))
     return {
         "rows": int(value["rows"]),
         "tokens": int(value["tokens"]),

@@ -13,6 +13,7 @@ from pretrain.config import PretrainConfig
 from pretrain.plan import GPUS, flops_per_token
 from pretrain.run_dir import RunDirectory
 from starencoder.config import EncoderConfig
+from starencoder.text import duration
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Meter:
             self._directory.append("train", step, values)
             _LOG.info(
                 "step %d/%d  loss %.4f (MLM %.4f, NSP %.4f)  lr %.2e  %s tokens/s%s  wait %.1f %%"
-                "  ETA %s",
+                "  %s left",
                 step,
                 self._config.run.steps,
                 mlm_loss + nsp_loss,
@@ -113,7 +114,7 @@ class Meter:
                 f"{rate:,.0f}",
                 "" if mfu is None else f"  MFU {mfu:.1%}",
                 100 * wait,
-                _clock(left),
+                duration(left),
             )
         if self._config.run.trackers:
             self._accelerator.log(
@@ -146,8 +147,3 @@ def peak_flops(device: torch.device) -> float | None:
     words = re.split(r"\W+", torch.cuda.get_device_name(device).lower())
     known = [gpu.bf16_flops for key, gpu in GPUS.items() if key.partition("-")[0] in words]
     return known[0] if known else None
-
-
-def _clock(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}:{minutes % 60:02}"

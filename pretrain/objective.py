@@ -1,6 +1,5 @@
 """What pretraining minimises: masked tokens and next segments, over packed rows."""
 
-import time
 from typing import NamedTuple
 
 import torch
@@ -9,8 +8,6 @@ from torch.nn import functional
 
 from pretrain.batches import IGNORE_TARGET, Batch
 from starencoder.model import PackedRuns, PretrainingModel
-
-_TIMED_PASSES = 5
 
 
 class Sums(NamedTuple):
@@ -69,18 +66,3 @@ def packed_runs(batch: Batch) -> PackedRuns:
     bounds = starts.flatten().nonzero().flatten()
     end = bounds.new_full((1,), starts.numel())
     return PackedRuns(torch.cat([bounds, end]).int(), longest=starts.shape[1])
-
-
-def time_passes(model: PretrainingModel, batch: Batch, *, varlen: bool, bf16: bool) -> float:
-    """Seconds of a forward and backward pass on a CUDA GPU; leaves gradients behind."""
-    objective = Objective(model, varlen=varlen)
-    began = 0.0
-    for attempt in range(_TIMED_PASSES + 1):
-        if attempt == 1:  # the first one warms up
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-        with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
-            sums = objective(batch)
-        (sums.mlm_loss + sums.nsp_loss).backward()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - began) / _TIMED_PASSES

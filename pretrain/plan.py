@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pretrain.config import PretrainConfig, check_batch, largest_divisor
 from starencoder.config import EncoderConfig
 from starencoder.errors import ConfigError
-from starencoder.settings import check_name
+from starencoder.names import check_name
+from starencoder.text import amount, duration
 
 MASTER_BYTES = 4
 """Of a weight, a gradient and each Adam moment: float32, whatever the precision of the matmuls."""
@@ -90,8 +91,9 @@ class Plan:
     """Training only, without evaluation, start and restarts."""
     cost: float | None
     """In the currency of the price; None without one."""
-    checkpoint_bytes: int
     kept_checkpoints: int
+    disk_bytes: int
+    """Most that the checkpoints take."""
 
 
 def num_parameters(config: EncoderConfig) -> int:
@@ -102,6 +104,11 @@ def num_parameters(config: EncoderConfig) -> int:
     layer = 4 * square + 2 * hidden * inner + inner + hidden + 2 * norm
     heads = square + norm + config.vocab_size + 2 * hidden + 2
     return table * hidden + norm + config.num_layers * layer + square + heads
+
+
+def disk_bytes(config: EncoderConfig, kept_checkpoints: int) -> int:
+    """Most that a run's checkpoints take: those that are kept, and one being written."""
+    return (kept_checkpoints + 1) * 3 * MASTER_BYTES * num_parameters(config)
 
 
 def flops_per_token(config: EncoderConfig, context: float, mask_share: float) -> TokenFlops:
@@ -178,8 +185,8 @@ def plan(
         tokens_per_second=rate / token_flops.total,
         hours=hours,
         cost=None if price is None else hours * gpus * price,
-        checkpoint_bytes=3 * MASTER_BYTES * parameters,
         kept_checkpoints=run.keep_checkpoints,
+        disk_bytes=disk_bytes(encoder, run.keep_checkpoints),
     )
 
 
@@ -197,19 +204,19 @@ def plan_text(plan: Plan) -> str:
             f"{plan.batch_rows:,} rows x {plan.seq_length:,} tokens; "
             f"{plan.micro_batches} x {plan.micro_rows} rows per GPU",
         ),
-        ("tokens", f"{plan.tokens / 1e9:,.1f} G in {plan.steps:,} steps"),
+        ("tokens", f"{amount(plan.tokens)} in {plan.steps:,} steps"),
         (
             "FLOPs per token",
-            f"{flops.total / 1e6:,.1f} M (layers {flops.body / 1e6:,.1f}, attention "
-            f"{flops.attention / 1e6:,.1f}, MLM head {flops.head / 1e6:,.1f})",
+            f"{amount(flops.total)} (layers {amount(flops.body)}, attention "
+            f"{amount(flops.attention)}, MLM head {amount(flops.head)})",
         ),
         ("FLOPs", f"{plan.total_flops:.3g}"),
-        ("memory per GPU", f"{used / 1e9:,.1f} GB of {device.memory / 1e9:,.0f} GB (estimate)"),
-        *((f"  {name}", f"{size / 1e9:,.1f} GB") for name, size in plan.memory.items()),
+        ("memory per GPU", f"{amount(used, 'B')} of {amount(device.memory, 'B')} (estimate)"),
+        *((f"  {name}", amount(size, "B")) for name, size in plan.memory.items()),
         (
-            "checkpoint",
-            f"{plan.checkpoint_bytes / 1e9:,.1f} GB; {plan.kept_checkpoints} kept and one being "
-            f"written: {(plan.kept_checkpoints + 1) * plan.checkpoint_bytes / 1e9:,.1f} GB of disk",
+            "disk",
+            f"{amount(plan.disk_bytes, 'B')} for checkpoints: {plan.kept_checkpoints} kept and one "
+            f"being written",
         ),
         (
             "hardware",
@@ -221,7 +228,7 @@ def plan_text(plan: Plan) -> str:
             f"{plan.tokens_per_second:,.0f} tokens/s, {plan.tokens_per_second / plan.gpus:,.0f} "
             f"per GPU",
         ),
-        ("time", f"{plan.hours:,.1f} hours, {plan.hours * plan.gpus:,.1f} GPU-hours"),
+        ("time", f"{duration(3600 * plan.hours)}, {plan.hours * plan.gpus:,.1f} GPU-hours"),
     ]
     if plan.cost is not None:
         rows.append(("cost", f"{plan.cost:,.2f}"))

@@ -22,7 +22,8 @@ from pretrain.run_dir import (
 )
 from starencoder.errors import DataError
 from starencoder.files import write_whole
-from starencoder.page import Curve, aligned, escaped, line_chart, page, plain, table
+from starencoder.page import Curve, escaped, line_chart, page, table
+from starencoder.text import aligned, duration, plain
 from starencoder.toml import flatten
 
 REPORT_FILE = "report.html"
@@ -161,7 +162,7 @@ def _progress(run: _Run) -> list[tuple[str, str]]:
         rows.append(("speed", f"{speed}, {_median(recent, 'data_wait', '.2%')} waiting for data"))
         left = _seconds_left(train, steps)
         if left is not None and run.state == "running":
-            rows.append(("time left", _duration(left)))
+            rows.append(("time left", duration(left)))
         rows.append(("last metrics", _ago(values)))
     saved = [line for line in run.of_kind("checkpoint") if not line.values.get("error")]
     if saved:
@@ -215,7 +216,7 @@ def _held_out_rows(line: MetricsLine) -> list[list[str]]:
     known = languages.items() if isinstance(languages, Mapping) else ()
     by_name = {str(name): values for name, values in known if isinstance(values, Mapping)}
     names = sorted(by_name, key=lambda name: (-(_number(by_name[name], "masked") or 0), name))
-    rows = [_held_out_row(plain(name), by_name[name]) for name in names]
+    rows = [_held_out_row(name, by_name[name]) for name in names]
     total = line.values.get("all")
     return [*rows, _held_out_row("all", total if isinstance(total, Mapping) else {})]
 
@@ -342,15 +343,4 @@ def _median(lines: Iterable[Mapping[str, object]], key: str, form: str) -> str:
 
 def _ago(values: Mapping[str, object]) -> str:
     moment = _number(values, "time")
-    return "-" if moment is None else f"{_duration(max(0.0, time.time() - moment))} ago"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return "-" if moment is None else f"{duration(max(0.0, time.time() - moment))} ago"

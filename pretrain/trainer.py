@@ -8,6 +8,7 @@ ends with the same bits as one that was not, on the same number of processes.
 
 import logging
 import math
+import shutil
 import statistics
 import time
 from collections.abc import Generator
@@ -21,6 +22,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
+from pretrain.attention import choose_varlen
 from pretrain.batches import IGNORE_TARGET, Batch, BatchMaker, iter_steps, rows_of_step
 from pretrain.checkpoints import (
     Checkpoint,
@@ -33,8 +35,9 @@ from pretrain.config import PretrainConfig, largest_divisor
 from pretrain.held_out import evaluate, make_held_out
 from pretrain.launch import StopRequest, start
 from pretrain.meter import Meter
-from pretrain.objective import Objective, time_passes
+from pretrain.objective import Objective
 from pretrain.optim import learning_rate, load_moments, make_optimizer, moments
+from pretrain.plan import disk_bytes
 from pretrain.progress import Progress, check_done_run, check_same_run
 from pretrain.rows import Vocabulary
 from pretrain.run_dir import DONE_FILE, MODEL_FOLDER, RunDirectory
@@ -43,6 +46,7 @@ from starencoder.checkpoint import load_pretraining, save_pretraining
 from starencoder.config import EncoderConfig
 from starencoder.errors import ConfigError, StarEncoderError
 from starencoder.model import PretrainingModel, flushed_denormals
+from starencoder.text import amount
 from starencoder.tokenizer import copy_tokenizer
 from starencoder.toml import flatten
 
@@ -140,7 +144,13 @@ class _Trainer:
         self.stop = stop
         self.stop_agreed = False
         checkpoint = self._load_checkpoint() if resume else None
-        self.varlen = self._choose_attention(checkpoint)
+        self.varlen = choose_varlen(
+            config,
+            self.model,
+            accelerator,
+            before=None if checkpoint is None else bool(checkpoint.state["varlen"]),
+            first_batch=lambda: next(self._steps(workers=0, last_step=self.progress.step + 1))[0],
+        )
         if config.run.compile:
             for layer in self.model.bert.encoder.layer:
                 layer.compile()
@@ -150,6 +160,7 @@ class _Trainer:
         if directory is not None:
             self.writer = CheckpointWriter(directory.checkpoints, keep=config.run.keep_checkpoints)
             directory.trim(self.progress.step)
+            _warn_of_full_disk(directory, disk_bytes(self.encoder, config.run.keep_checkpoints))
             directory.write_config(self._described())
         if config.run.trackers:
             # Trackers take numbers and strings, no lists and no None.
@@ -405,41 +416,6 @@ class _Trainer:
         self.accelerator.wait_for_everyone()
         return output
 
-    # -------------------------------------------------------------------------------- attention
-
-    def _choose_attention(self, checkpoint: Checkpoint | None) -> bool:
-        """Whether to use the varlen kernel: as before, as set, or the faster one."""
-        wanted = self.config.run.attention
-        is_cuda = self.accelerator.device.type == "cuda"
-        if wanted == "varlen":
-            if not is_cuda:
-                raise ConfigError("run.attention is varlen, which needs a CUDA GPU; choose auto")
-            if self.encoder.attention_dropout:
-                raise ConfigError(
-                    "run.attention is varlen, which has no dropout; set model.attention_dropout "
-                    "to 0"
-                )
-        if wanted != "auto" or not is_cuda or self.encoder.attention_dropout:
-            return wanted == "varlen"
-        if checkpoint is not None:
-            return bool(checkpoint.state["varlen"])
-        return self._varlen_is_faster()
-
-    def _varlen_is_faster(self) -> bool:
-        steps = self._steps(workers=0, last_step=self.progress.step + 1)
-        batch = next(steps)[0].to(self.accelerator.device)
-        bf16 = self.config.run.precision == "bf16"
-        own = [time_passes(self.model, batch, varlen=kind, bf16=bf16) for kind in (False, True)]
-        self.model.zero_grad(set_to_none=True)
-        # The ranks' mean, so that all choose the same.
-        timed = torch.tensor(own, device=self.accelerator.device)
-        dense, varlen = self.accelerator.reduce(timed, "mean").tolist()
-        if self.accelerator.is_main_process:
-            _LOG.info(
-                "attention: dense %.1f ms, varlen %.1f ms a micro-batch", 1e3 * dense, 1e3 * varlen
-            )
-        return bool(varlen < dense)
-
     # ------------------------------------------------------------------------------ descriptions
 
     def _described(self) -> dict[str, object]:
@@ -469,6 +445,20 @@ def _open_run_directory(
             f"another run.output"
         )
     return directory
+
+
+def _warn_of_full_disk(directory: RunDirectory, needed: int) -> None:
+    """Say so now, not hours later, if the checkpoints will not all fit."""
+    there = sum(path.stat().st_size for path in directory.checkpoints.rglob("*") if path.is_file())
+    free = shutil.disk_usage(directory.path).free
+    if there + free < needed:
+        _LOG.warning(
+            "%s: checkpoints will take up to %s and only %s are free; lower "
+            "run.keep_checkpoints or make room",
+            directory.path,
+            amount(needed, "B"),
+            amount(there + free, "B"),
+        )
 
 
 def _open_data(config: PretrainConfig, accelerator: Accelerator) -> TokenShards:

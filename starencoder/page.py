@@ -1,4 +1,4 @@
-"""One self-contained HTML page: text, tables and charts, all escaped; and tables as text."""
+"""One self-contained HTML page: text, tables and charts, all escaped."""
 
 import html
 import io
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from starencoder.errors import MissingExtraError
+from starencoder.text import plain, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,23 +29,6 @@ td { overflow-wrap: anywhere }
 figure { margin: 0 } figcaption { font-weight: bold }
 svg { width: 36em; max-width: 100%; height: auto }
 """
-
-
-def plain(text: str) -> str:
-    """Text that cannot steer a terminal."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines of text: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        f"  {row[0]:<{widths[0]}}"
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]
 
 
 def escaped(text: str) -> str:
@@ -102,7 +86,7 @@ def bar_chart(title: str, bars: Mapping[str, float], unit: str) -> str:
     """
     figure, axes = _figure(1 + 0.2 * len(bars))
     # A name is text, never mathematics between dollar signs.
-    names = [plain(name).replace("$", r"\$") for name in reversed(list(bars))]
+    names = [short(name).replace("$", r"\$") for name in reversed(list(bars))]
     axes.barh(range(len(names)), list(bars.values())[::-1])
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.set_xlabel(unit)

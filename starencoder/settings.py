@@ -3,13 +3,13 @@
 They are read from the current directory and nowhere else: the tree that is scanned may be hostile.
 """
 
-import difflib
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from starencoder.errors import ConfigError
+from starencoder.names import closest
+from starencoder.toml import read_toml
 
 Value = str | bool | int | float | tuple[str, ...]
 
@@ -59,29 +59,16 @@ def load_settings(folder: Path) -> Settings:
     Raises:
         ConfigError: Not TOML, an unknown key, or a value of the wrong type.
     """
-    own = _read_toml(folder / "starencoder.toml")
-    if own is not None:
-        return _settings("starencoder.toml", "", own)
-    project = _read_toml(folder / "pyproject.toml") or {}
-    tools = project.get("tool")
+    own, project = folder / "starencoder.toml", folder / "pyproject.toml"
+    if own.exists():
+        return _settings(own.name, "", read_toml(own))
+    tools = read_toml(project).get("tool") if project.exists() else None
     table = tools.get("starencoder") if isinstance(tools, dict) else None
     if table is None:
         return Settings()
     if not isinstance(table, dict):
         raise ConfigError("pyproject.toml: tool.starencoder must be a table")
     return _settings("pyproject.toml", "tool.starencoder.", table)
-
-
-def _read_toml(path: Path) -> dict[str, object] | None:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(f"{path.name}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name}: not TOML: {error}") from error
 
 
 def _settings(source: str, prefix: str, table: Mapping[str, object]) -> Settings:
@@ -121,23 +108,3 @@ def _checked(
         return float(value)
     expected = _TYPE_NAMES.get(wanted, "a table")
     raise ConfigError(f"{source}: {prefix}{name} must be {expected}")
-
-
-def check_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Return a name that is known.
-
-    Raises:
-        ConfigError: It is not; the message suggests the nearest one.
-    """
-    names = tuple(known)
-    if name not in names:
-        shown = f"; known: {', '.join(names)}" if len(names) <= 12 else ""
-        raise ConfigError(f"unknown {what} {name!r}{closest(name, names)}{shown}")
-    return name
-
-
-def closest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """Suggest the nearest known name, as the middle of an error message; empty if none is near."""
-    by_folded = {candidate.casefold(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=1)
-    return f" (did you mean {prefix}{by_folded[near[0]]}?)" if near else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from starencoder.errors import ConfigError
-from starencoder.settings import closest
+from starencoder.names import closest
 
 _Config = TypeVar("_Config")
 

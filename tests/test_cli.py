@@ -1030,3 +1030,17 @@ def test_no_message_holds_a_found_value(run, monkeypatch, user, password, octets
         assert done.messages
         assert [value for value in values if value in done.err] == []
         assert [value for value in values if value.encode() in done.out] == []
+
+
+def test_a_message_and_its_line_end_are_one_write(monkeypatch, capsys):
+    class Stderr(io.StringIO):
+        def write(self, text):
+            written.append(text)
+            return len(text)
+
+    written = []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", Stderr())
+        assert cli.main(["detect", "missing.py", *NONE, "--format", "jsonl"]) != 0
+    assert written
+    assert all(text.endswith("\n") for text in written)

@@ -85,7 +85,7 @@ def test_starencoder_on_8_h100_at_40_percent_takes_a_day():
     assert found.hours == pytest.approx(24.2, abs=0.05)
     assert found.cost == pytest.approx(484, abs=1)
     assert found.micro_batches == 8
-    assert found.checkpoint_bytes == 124_829_190 * 12
+    assert found.disk_bytes == 4 * 124_829_190 * 12
 
 
 def test_hours_times_speed_are_the_tokens():
@@ -120,7 +120,7 @@ def test_the_text_has_the_numbers():
     text = plan_text(planned(price=2.5))
 
     for part in (
-        "124,829,190", "419.4 G in 100,000 steps", "657.4 M", "24.2 hours, 193.6 GPU-hours",
+        "124,829,190", "419.4 G in 100,000 steps", "657.4 M", "1 d 0 h, 193.6 GPU-hours",
         "cost                      484", "8 x h100 at 40% MFU of 989 TFLOP/s",
     ):  # fmt: skip
         assert part in text

@@ -377,6 +377,18 @@ def test_the_reports_show_all_numbers_and_escape_all_text(run, tmp_path):
     assert write_report(report).read_text() == page
 
 
+def test_the_reports_show_of_a_languages_name_what_a_terminal_can_bear(run, tmp_path):
+    path = tmp_path / "a.parquet"
+    names = ["\x1b[2J", "C", "x" * 5000]
+    rows = {"content": [text_of("C", i) for i in range(30)], "lang": names * 10}
+    parquet.write_table(pa.table(rows), path)
+    text = report_text(run(sources=(SourceConfig(path=str(path), language_column="lang"),)))
+
+    assert r"\x1b[2J" in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) < 200
+
+
 def test_a_killed_run_leaves_no_data_set_and_no_process(tmp_path, tokenizer_dir):
     folder = tmp_path / "in"
     folder.mkdir()

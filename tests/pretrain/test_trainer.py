@@ -1,5 +1,6 @@
 """Whole runs: equal weights whatever interrupts them, and what is refused."""
 
+import collections
 import itertools
 import json
 import logging
@@ -256,6 +257,24 @@ def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(
     assert "No space left" in saves[5]
     assert saves[10] is None
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000010"]
+
+
+def test_too_little_room_for_all_checkpoints_is_said_at_the_start(
+    shards_dir, tmp_path, monkeypatch, caplog
+):
+    def free(number):
+        usage = collections.namedtuple("usage", "total used free")(0, 0, number)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+
+    changes = {"run.steps": 3, "run.keep_checkpoints": 2}
+    free(10_000_000)
+    with caplog.at_level("WARNING"):
+        train(shards_dir, tmp_path / "enough", **changes)
+    assert "only" not in caplog.text
+    free(100_000)
+    with caplog.at_level("WARNING"):
+        train(shards_dir, tmp_path / "little", **changes)
+    assert re.search(r"up to \d\.\d MB and only 100\.0 kB are free", caplog.text)
 
 
 def test_a_full_disk_at_the_end_leaves_the_run_undone(shards_dir, tmp_path, monkeypatch):

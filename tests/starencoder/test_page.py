@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starencoder.page import aligned, bar_chart, escaped, line_chart, page, table
+from starencoder.page import bar_chart, escaped, line_chart, page, table
 
 hostile = st.text(max_size=20) | st.just("</td><script>alert(1)</script>&amp;\x1b[2J$\\frac{")
 
@@ -67,7 +67,3 @@ def test_charts_are_the_same_each_time_and_share_no_names():
 
     assert ids(one)
     assert not ids(one) & ids(other)
-
-
-def test_columns_of_a_text_table_are_aligned():
-    assert aligned([["name", "n"], ["x", "1,000"]]) == ["  name      n", "  x     1,000"]

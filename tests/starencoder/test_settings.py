@@ -1,7 +1,7 @@
 import pytest
 
 from starencoder.errors import ConfigError
-from starencoder.settings import check_name, load_settings
+from starencoder.settings import load_settings
 
 
 def write(folder, name, text):
@@ -78,9 +78,3 @@ def test_an_unreadable_file_is_an_error(tmp_path):
     (tmp_path / "starencoder.toml").write_bytes(b"model = '\xff'")
     with pytest.raises(ConfigError, match="not TOML"):
         load_settings(tmp_path)
-
-
-def test_a_wrong_name_is_answered_with_the_nearest_and_the_known():
-    assert check_name("label", "EMAIL", ("NAME", "EMAIL")) == "EMAIL"
-    with pytest.raises(ConfigError, match=r"unknown label 'emal' \(did you mean EMAIL\?\); known"):
-        check_name("label", "emal", ("NAME", "EMAIL"))
