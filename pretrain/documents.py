@@ -321,6 +321,8 @@ def _read_parquet(item: Input) -> Iterator[_Row]:
             columns, language = _columns(item, schema.names)
             for column in columns:
                 kind = schema.field(column).type
+                if pa.types.is_dictionary(kind):
+                    kind = kind.value_type
                 if column != "events" and not (
                     pa.types.is_string(kind) or pa.types.is_large_string(kind)
                 ):

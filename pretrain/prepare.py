@@ -107,9 +107,12 @@ def prepare(
     with bar:
         job.run(documents, _WorkerSettings(directory, config.max_chars, disabled), bar)
     if not job.counts["train"]:
+        left_out = job.left_out_text()
         raise DataError(
-            f"no document is left to train on; left out: {job.left_out_text()}; see "
-            "prepare.languages, prepare.weights and prepare.disable"
+            f"no document is left to train on; left out: {left_out}; see prepare.languages, "
+            "prepare.weights and prepare.disable"
+            if left_out
+            else f"no document to train on: the {len(inputs)} inputs of prepare.sources hold none"
         )
     manifest = Manifest(
         tokenizer_sha256=tokenizer_sha256(directory),
@@ -234,10 +237,10 @@ class _Job:
         return found
 
     def left_out_text(self) -> str:
-        """Numbers by reason, for a message."""
+        """Numbers by reason, for a message; empty if nothing was left out."""
         sums = {reason: sum(numbers.values()) for reason, numbers in self.left_out().items()}
-        unreadable = {"unreadable inputs": len(self.dropped.unreadable)}
-        return ", ".join(f"{n} {reason}" for reason, n in {**sums, **unreadable}.items())
+        sums["unreadable inputs"] = len(self.dropped.unreadable)
+        return ", ".join(f"{n} {reason}" for reason, n in sums.items() if n)
 
     def _batches(self, documents: Iterator[Document]) -> Iterator[list[tuple[Document, _Chosen]]]:
         batch: list[tuple[Document, _Chosen]] = []

@@ -91,6 +91,12 @@ def test_a_missing_column_is_an_error_that_lists_those_there(tmp_path):
         read(SourceConfig(path=str(tmp_path), format="jsonl"))
 
 
+def test_text_may_be_dictionary_encoded(tmp_path):
+    shard(tmp_path / "a.parquet", content=pa.array(["x", "y", "x"]).dictionary_encode())
+    documents, _ = read(SourceConfig(path=str(tmp_path), language="C"))
+    assert texts(documents) == [("C", "x"), ("C", "x"), ("C", "y")]
+
+
 def test_a_column_that_holds_no_text_is_an_error(tmp_path):
     shard(tmp_path / "a.parquet", content=[1, 2])
     with pytest.raises(DataError, match="column content holds int64, expected strings"):

@@ -324,7 +324,7 @@ def test_a_tokenizer_without_sentinels_cannot_take_issues(run, tokenizer_dir, tm
 
 
 def test_no_document_to_train_on_is_an_error_that_says_why(run):
-    with pytest.raises(DataError, match=r"212 language not selected.*0 unreadable inputs"):
+    with pytest.raises(DataError, match=r"left out: 212 language not selected; see"):
         run(languages=("Cobol",))
 
 
@@ -420,3 +420,13 @@ def test_a_killed_run_leaves_no_data_set_and_no_process(tmp_path, tokenizer_dir)
 def processes_of(group):
     found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, check=False)
     return found.stdout.split()
+
+
+def test_inputs_without_a_document_are_an_error_that_says_so(run, tmp_path):
+    path = tmp_path / "empty.parquet"
+    parquet.write_table(pa.table({"content": pa.array([], pa.string())}), path)
+    with pytest.raises(DataError, match=r"the 1 inputs of prepare\.sources hold none"):
+        run(sources=(SourceConfig(path=str(path)),))
+    parquet.write_table(pa.table({"content": ["", None]}), path)
+    with pytest.raises(DataError, match="left out: 1 empty, 1 null; see"):
+        run(sources=(SourceConfig(path=str(path)),))
