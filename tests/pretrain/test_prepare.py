@@ -324,7 +324,7 @@ def test_a_tokenizer_without_sentinels_cannot_take_issues(run, tokenizer_dir, tm
 
 
 def test_no_document_to_train_on_is_an_error_that_says_why(run):
-    with pytest.raises(DataError, match=r"left out: 212 language not selected; see"):
+    with pytest.raises(DataError, match=r"left out: 212 language not selected, 1 null; see"):
         run(languages=("Cobol",))
 
 
