@@ -23,6 +23,7 @@ from starencoder.names import check_name, closest
 from starencoder.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from pii.annotations import Document
     from pii.tree import FileResult, Work
 
 FINDINGS, CANNOT_READ, STOPPED, INTERRUPTED = 1, 3, 4, 130
@@ -671,6 +672,42 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _add_gold_arguments(parser: argparse.ArgumentParser, *, several: str = "") -> None:
+    """Annotated documents of any form, one source or several, and how to read them."""
+    parser.add_argument(
+        "gold",
+        nargs="+" if several else None,
+        metavar=several or "GOLD",
+        help="annotated documents: a file, or hub:NAME[:SPLIT] for a data set of a hub",
+    )
+    parser.add_argument(
+        "--format",
+        default="auto",
+        metavar="FORMAT",
+        help="gold, fragments or pii (BigCode's), conll; default: what the columns say",
+    )
+    parser.add_argument(
+        "--label-map",
+        type=Path,
+        metavar="FILE.toml",
+        help="what foreign labels are, laid over the table that comes with the package",
+    )
+
+
+def _read_gold(sources: Sequence[str], arguments: argparse.Namespace) -> "list[list[Document]]":
+    """The documents of each source; what is left out is said."""
+    from pii.annotations import load_label_map, read_annotated
+
+    names = load_label_map(arguments.label_map)
+    read = []
+    for source in sources:
+        annotations = read_annotated(source, format=arguments.format, label_map=names)
+        if annotations.report.left_out:
+            _say(f"{source}: left out: " + _listed(Counter(annotations.report.left_out)))
+        read.append(annotations.documents)
+    return read
+
+
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pii train`."""
     parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="data and settings")
@@ -691,22 +728,22 @@ def run_train(arguments: argparse.Namespace) -> int:
 def add_calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pii calibrate`."""
     parser.add_argument("directory", type=Path, metavar="DIR", help="a tagger's directory")
-    parser.add_argument("gold", type=Path, metavar="GOLD.jsonl", help="annotated documents")
+    _add_gold_arguments(parser)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
     """Choose the thresholds of both operating points and store them with the model."""
-    from pii.dataset import read_documents
     from pii.evaluate import calibrate
 
-    for point, thresholds in calibrate(arguments.directory, read_documents(arguments.gold)).items():
+    (documents,) = _read_gold([arguments.gold], arguments)
+    for point, thresholds in calibrate(arguments.directory, documents).items():
         _write(f"{point}: " + ", ".join(f"{k} {v:.2f}" for k, v in thresholds.items()) + "\n")
     return 0
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pii evaluate`."""
-    parser.add_argument("gold", type=Path, metavar="GOLD.jsonl", help="annotated documents")
+    _add_gold_arguments(parser)
     parser.add_argument("--model", default="tiny", metavar="NAME", help="as in detect")
     parser.add_argument("--operating-point", default="balanced", metavar="POINT")
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the spans here")
@@ -714,11 +751,10 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Score a model on annotated documents."""
-    from pii.dataset import read_documents
     from pii.detect import load_detector
     from pii.evaluate import predict, score_table, write_predictions
 
-    documents = read_documents(arguments.gold)
+    (documents,) = _read_gold([arguments.gold], arguments)
     detector = load_detector(arguments.model, operating_point=arguments.operating_point)
     predictions = predict(detector, documents)
     if arguments.predictions is not None:

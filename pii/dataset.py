@@ -1,104 +1,18 @@
-"""Annotated documents, and what a token classifier learns from them: ids and targets in chunks.
-
-A record is a JSON line `{"id", "language", "package", "path", "text", "spans": [{"start", "end",
-"label", "kind"}]}`; offsets are code points of the text.
-"""
+"""What a token classifier learns from annotated documents: ids and targets, in chunks."""
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from pii.annotations import Document
 from pii.chunks import ChunkConfig
-from pii.labels import IGNORE_TARGET, KINDS, LABELS, OUTSIDE, TAG_IDS
+from pii.labels import IGNORE_TARGET, OUTSIDE, TAG_IDS
 from pii.spans import Span
 from pii.tagger import tokenize_document
-from starencoder.errors import DataError
 from starencoder.tokenizer import CodeTokenizer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """A text and its annotated spans, sorted and without overlaps."""
-
-    id: str
-    language: str
-    package: str
-    path: str
-    text: str
-    spans: tuple[Span, ...]
-
-
-def read_documents(path: Path) -> list[Document]:
-    """Read annotated documents from JSON lines.
-
-    Raises:
-        DataError: The file cannot be read, or a line is not a record; the line is named.
-    """
-    documents = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    documents.append(_document(line, f"{path}:{number}"))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected annotated JSON lines") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8; expected annotated JSON lines") from error
-    return documents
-
-
-def _document(line: str, where: str) -> Document:
-    try:
-        record = json.loads(line)
-        text = record["text"]
-        if not isinstance(text, str):
-            raise TypeError
-        spans = [
-            Span(
-                start=span["start"],
-                end=span["end"],
-                label=span["label"],
-                kind=span.get("kind", "real"),
-                source="gold",
-            )
-            for span in record["spans"]
-        ]
-        if not all(type(at) is int for span in spans for at in (span.start, span.end)):
-            raise TypeError
-        spans.sort(key=lambda span: span.start)
-        document = Document(
-            id=str(record["id"]),
-            language=record.get("language", ""),
-            package=record.get("package", ""),
-            path=record.get("path", ""),
-            text=text,
-            spans=tuple(spans),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{where}: {type(error).__name__}; expected an object with id, text and spans of "
-            "start, end, label"
-        ) from error
-    end = 0
-    for span in document.spans:
-        for field, value, known in (("label", span.label, LABELS), ("kind", span.kind, KINDS)):
-            if value not in known:
-                raise DataError(
-                    f"{where}: the {field} of the span {span.start}..{span.end} is unknown; "
-                    f"known: {', '.join(known)}"
-                )
-        if not end <= span.start < span.end <= len(text):
-            raise DataError(
-                f"{where}: span {span.start}..{span.end} overlaps the one before, is empty or "
-                f"leaves the text of {len(text)} characters"
-            )
-        end = span.end
-    return document
 
 
 def align_targets(offsets: npt.NDArray[np.int32], spans: Sequence[Span]) -> npt.NDArray[np.int8]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pii.dataset import Document
+from pii.annotations import Document
 from pii.labels import LABELS
 from pii.patterns import find_patterns
 from pii.spans import Span, resolve_overlaps

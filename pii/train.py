@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pii.annotations import FORMATS, Document, load_label_map, read_annotated
 from pii.chunks import ChunkConfig
-from pii.dataset import Batch, Document, TokenisedDocument, iter_batches, read_documents, tokenise
+from pii.dataset import Batch, TokenisedDocument, iter_batches, tokenise
 from pii.labels import IGNORE_TARGET, LABELS, OPERATING_POINTS, TAGS
 from pii.synthesize import harvest_words, revalue
 from pii.values import ValueMaker
@@ -23,6 +24,7 @@ from starencoder.checkpoint import load_encoder_weights, save_tagger
 from starencoder.config import PRESETS, EncoderConfig, load_config
 from starencoder.errors import ConfigError, DataError
 from starencoder.model import TokenClassifier, flushed_denormals
+from starencoder.names import check_name
 from starencoder.tokenizer import CodeTokenizer, copy_tokenizer, load_tokenizer
 from starencoder.toml import from_toml, read_toml
 
@@ -31,10 +33,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainData:
-    """One file of annotated documents."""
+    """One source of annotated documents."""
 
     path: str
-    """JSON lines as `pii.dataset` reads them."""
+    """A file, or `hub:NAME[:SPLIT]`, as `pii.annotations.read_annotated` reads them."""
+    format: str = "auto"
+    """One of `pii.annotations.FORMATS`."""
+    label_map: str = ""
+    """A TOML file of foreign labels, laid over the package's own."""
     copies: int = 1
     """How often the documents are seen per epoch."""
     revalue: bool = False
@@ -43,6 +49,7 @@ class TrainData:
     def __post_init__(self) -> None:
         if self.copies < 1:
             raise ConfigError(f"copies must be 1 or more, got {self.copies}")
+        check_name("format", self.format, FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,7 +196,13 @@ def _architecture(config: TrainConfig, tokenizer: CodeTokenizer) -> EncoderConfi
 
 def _load(config: TrainConfig, tokenizer: CodeTokenizer) -> list[TokenisedDocument]:
     """All copies of all documents, tokenised."""
-    files = [(data, read_documents(Path(data.path))) for data in config.data]
+    files = []
+    for data in config.data:
+        names = load_label_map(Path(data.label_map) if data.label_map else None)
+        read = read_annotated(data.path, format=data.format, label_map=names)
+        files.append((data, read.documents))
+        for reason, count in read.report.left_out.items():
+            _LOG.info("%s: left out: %d x %s", data.path, count, reason)
     rng = random.Random(config.seed)
     values = ValueMaker(rng, harvest_words(d.text for _, documents in files for d in documents))
     loaded: list[TokenisedDocument] = []

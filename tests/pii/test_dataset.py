@@ -1,78 +1,11 @@
-import json
-
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pii.chunks import ChunkConfig
-from pii.dataset import TokenisedDocument, align_targets, iter_batches, read_documents
+from pii.dataset import TokenisedDocument, align_targets, iter_batches
 from pii.labels import IGNORE_TARGET, LABELS, TAGS
 from pii.spans import Span
-from starencoder.errors import DataError
-
-
-def write(path, *records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
-
-
-def record(**changes):
-    span = {"start": 0, "end": 4, "label": "NAME", "kind": "real"}
-    return {"id": "a", "text": "Lena wrote it", "spans": [span], **changes}
-
-
-def test_records_are_read_and_their_spans_sorted(tmp_path):
-    later = {"start": 11, "end": 13, "label": "USERNAME"}
-    path = write(tmp_path / "d.jsonl", record(spans=[later, record()["spans"][0]]))
-
-    (document,) = read_documents(path)
-
-    assert [(s.start, s.label, s.kind) for s in document.spans] == [
-        (0, "NAME", "real"),
-        (11, "USERNAME", "real"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {"id": "a", "text": "x"},
-        record(spans=[{"start": 0, "end": 99, "label": "NAME"}]),
-        record(spans=[{"start": 2, "end": 2, "label": "NAME"}]),
-        record(spans=[{"start": 0, "end": 3, "label": "PHONE"}]),
-        record(spans=[*record()["spans"], {"start": 3, "end": 6, "label": "KEY"}]),
-        record(text=None),
-        ["not", "an", "object"],
-    ],
-)
-def test_a_line_that_is_no_record_is_named_and_its_text_is_not_quoted(tmp_path, broken):
-    path = write(tmp_path / "d.jsonl", record(), broken)
-
-    with pytest.raises(DataError, match=r"d\.jsonl:2") as error:
-        read_documents(path)
-    assert "Lena" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("span", "message"),
-    [
-        ({"label": "Lena"}, r"label of the span 0\.\.3 is unknown; known: .*PASSWORD"),
-        ({"label": "NAME", "kind": "Lena"}, r"kind of the span 0\.\.3 is unknown; known: real,"),
-        ({"label": "NAME", "start": "Lena"}, "expected an object"),
-    ],
-)
-def test_a_wrong_field_of_a_span_is_named_with_what_is_known(tmp_path, span, message):
-    path = write(tmp_path / "d.jsonl", record(spans=[{"start": 0, "end": 3, **span}]))
-
-    with pytest.raises(DataError, match=message) as error:
-        read_documents(path)
-    assert "Lena" not in str(error.value)
-
-
-def test_a_missing_file_is_a_data_error(tmp_path):
-    with pytest.raises(DataError, match=r"none\.jsonl"):
-        read_documents(tmp_path / "none.jsonl")
 
 
 @st.composite

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("faker")
 
 import pii.synthesize
-from pii.dataset import Document
+from pii.annotations import Document
 from pii.labels import LABELS
 from pii.spans import Span
 from pii.synthesize import (

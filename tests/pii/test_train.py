@@ -6,7 +6,8 @@ import torch
 from tokenizers import Tokenizer
 
 import pii.train
-from pii.dataset import read_documents, tokenise
+from pii.annotations import read_annotated
+from pii.dataset import tokenise
 from pii.evaluate import calibrate
 from pii.labels import LABELS, OPERATING_POINTS, TAGS
 from pii.predict import load_torch_predict
@@ -113,7 +114,7 @@ def share_right(data, directory):
     """The share of the tokens in annotated spans whose likeliest tag is the annotated one."""
     tagger = load_tagger(directory, load_torch_predict(directory))
     right = []
-    for document in tokenise(read_documents(data / "gold.jsonl"), tagger.tokenizer):
+    for document in tokenise(read_annotated(str(data / "gold.jsonl")).documents, tagger.tokenizer):
         probs = np.concatenate(list(tag_probabilities(document.ids, tagger)))
         inside = document.targets > 0
         right += (probs.argmax(axis=1) == document.targets)[inside].tolist()
