@@ -23,7 +23,7 @@ from starencoder.names import check_name, closest
 from starencoder.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from pii.annotations import Document
+    from pii.annotations import Annotations, Document
     from pii.tree import FileResult, Work
 
 FINDINGS, CANNOT_READ, STOPPED, INTERRUPTED = 1, 3, 4, 130
@@ -696,16 +696,19 @@ def _add_gold_arguments(parser: argparse.ArgumentParser, *, several: str = "") -
 
 def _read_gold(sources: Sequence[str], arguments: argparse.Namespace) -> "list[list[Document]]":
     """The documents of each source; what is left out is said."""
+    read = _read_annotations(sources, arguments)
+    for annotations in read:
+        report = annotations.report
+        if report.left_out:
+            _say(f"{report.source}: left out: " + _listed(Counter(report.left_out)))
+    return [annotations.documents for annotations in read]
+
+
+def _read_annotations(sources: Sequence[str], arguments: argparse.Namespace) -> "list[Annotations]":
     from pii.annotations import load_label_map, read_annotated
 
     names = load_label_map(arguments.label_map)
-    read = []
-    for source in sources:
-        annotations = read_annotated(source, format=arguments.format, label_map=names)
-        if annotations.report.left_out:
-            _say(f"{source}: left out: " + _listed(Counter(annotations.report.left_out)))
-        read.append(annotations.documents)
-    return read
+    return [read_annotated(at, format=arguments.format, label_map=names) for at in sources]
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -761,6 +764,99 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         write_predictions(documents, predictions, arguments.predictions)
     _write(score_table(documents, predictions) + "\n")
     return 0
+
+
+def add_inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii inspect`."""
+    _add_gold_arguments(parser, several="DATA")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="the tagger whose tokenizer and chunks are looked at; default: the embedded one",
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="EVAL",
+        help="data that must not be among DATA: duplicates are listed, and the exit code is 1",
+    )
+    parser.add_argument(
+        "--near-share",
+        type=float,
+        metavar="SHARE",
+        help="of a text's shingles that another has too, for a near duplicate; default: 0.5",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run_inspect(arguments: argparse.Namespace) -> int:
+    """Say what annotated data hold, what of it is out of reach, and what leaks."""
+    from pii.detect import EMBEDDED_MODEL
+    from pii.inspection import inspect_data, inspection_json, inspection_text
+    from pii.leakage import NEAR_SHARE
+
+    inspection = inspect_data(
+        _read_annotations(arguments.gold, arguments),
+        arguments.model or EMBEDDED_MODEL,
+        against=_read_annotations(arguments.against, arguments),
+        near_share=NEAR_SHARE if arguments.near_share is None else arguments.near_share,
+    )
+    shown = inspection_json if arguments.json else inspection_text
+    _write(shown(inspection))
+    return FINDINGS if inspection.leaks else 0
+
+
+def add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii rebuild-gold`."""
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="annotated documents"
+    )
+    parser.add_argument(
+        "--source-dir",
+        type=Path,
+        metavar="DIR",
+        help="unpacked packages, as packages fetch leaves them; default: fetch them",
+    )
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="windows without their text; default: those that come with the package",
+    )
+    parser.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="train, dev, dev2 or extra; may be repeated; default: all",
+    )
+    parser.add_argument("--jobs", type=int, default=4, metavar="N", help="downloads at a time")
+
+
+def run_rebuild(arguments: argparse.Namespace) -> int:
+    """Cut the gold windows out of public packages."""
+    from pii.rebuild import GOLD, SPLITS, read_windows, rebuild_gold
+
+    if arguments.jobs < 1:
+        raise ConfigError(f"--jobs must be 1 or more, got {arguments.jobs}")
+    for split in arguments.split:
+        check_name("split", split, SPLITS)
+    windows = read_windows(arguments.annotations or GOLD, splits=arguments.split)
+    rebuilt = rebuild_gold(
+        windows,
+        arguments.output,
+        source_dir=arguments.source_dir,
+        jobs=arguments.jobs,
+        progress=sys.stderr.isatty(),
+    )
+    for label, reason in rebuilt.packages.items():
+        _say(f"{label}: {reason}")
+    _write(f"{arguments.output}: {rebuilt.windows} of {len(windows)} windows\n")
+    if rebuilt.missing:
+        _write("missing: " + _listed(Counter(rebuilt.missing)) + "\n")
+    return CANNOT_READ if rebuilt.missing else 0
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1010,6 +1106,18 @@ COMMANDS = (
         "write labelled examples: made-up values in real code",
         add_synthesize_arguments,
         run_synthesize,
+    ),
+    Command(
+        "pii inspect",
+        "what annotated data hold, what no model can learn of it, and what leaks",
+        add_inspect_arguments,
+        run_inspect,
+    ),
+    Command(
+        "pii rebuild-gold",
+        "cut the gold set's windows out of public packages",
+        add_rebuild_arguments,
+        run_rebuild,
     ),
     Command("pii train", "fine-tune a tagger as a recipe says", add_train_arguments, run_train),
     Command(

@@ -22,6 +22,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Literal
 
+from starencoder.apt import AptError, fetch_source
 from starencoder.archives import write_block
 from starencoder.errors import ConfigError, DataError
 
@@ -77,7 +78,8 @@ def find_registries(registries: Collection[str]) -> dict[str, tuple[str, ...]]:
     """The addresses of some registries, as this machine's tools are set up.
 
     PyPI: `PIP_INDEX_URL`, else pip's `global.index-url` or default. npm: `npm_config_registry`,
-    else what npm says. Debian: `DEBIAN_MIRROR`, else the mirrors apt uses, in its order.
+    else what npm says. Debian: `DEBIAN_MIRROR`, else the mirrors apt uses, in its order; what none
+    of them has where sources of main lie is asked of apt itself (`starencoder.apt`).
 
     Raises:
         ConfigError: One of them is set up nowhere.
@@ -339,4 +341,20 @@ def get_archives(package: Package, addresses: Sequence[str], work: Path) -> list
             return _GETTERS[package.registry](address, package, work)
         except _NotFoundError as error:
             reasons.append(str(error))
+    if package.registry == "debian" and not os.environ.get("DEBIAN_MIRROR"):
+        try:
+            return _get_by_apt(package, work / "apt")
+        except AptError as error:
+            reasons.append(f"apt: {error}")
     raise RegistryError("; ".join(reasons))
+
+
+def _get_by_apt(package: Package, into: Path) -> list[Path]:
+    """Ask apt, which knows where an archive keeps what: not all lies in main, or in one pool."""
+    into.mkdir()
+    paths = fetch_source(package.name, package.version, into)
+    with paths[0].open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if package.sha256 not in ("", digest):
+        raise RegistryError(f"{paths[0].name}: its sha256 is not the one that is stated")
+    return paths
