@@ -747,22 +747,58 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pii evaluate`."""
     _add_gold_arguments(parser)
-    parser.add_argument("--model", default="tiny", metavar="NAME", help="as in detect")
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="as in detect; may be repeated; default: tiny. none is always scored too",
+    )
     parser.add_argument("--operating-point", default="balanced", metavar="POINT")
-    parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the spans here")
+    parser.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="write the spans of the first model here"
+    )
+    parser.add_argument(
+        "--compare",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="score a file of --predictions too and compare the first model with it; given twice "
+        "and without --model, compare the first file with the second",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="OUT.html",
+        help="write a page: scores by group, curves, calibration, and every error in its context, "
+        "with values",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON, not a table")
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    """Score a model on annotated documents."""
-    from pii.detect import load_detector
-    from pii.evaluate import predict, score_table, write_predictions
+    """Score models and predictions on annotated documents."""
+    from pii.evaluate import evaluate
+    from pii.evaluation_report import as_json, score_text, write_report
+    from pii.predictions import write_predictions
 
+    models = arguments.model or ([] if len(arguments.compare) > 1 else ["tiny"])
+    if arguments.predictions is not None and not models:
+        raise ConfigError("--predictions writes a model's spans; give --model too")
     (documents,) = _read_gold([arguments.gold], arguments)
-    detector = load_detector(arguments.model, operating_point=arguments.operating_point)
-    predictions = predict(detector, documents)
+    evaluation = evaluate(
+        documents,
+        models,
+        operating_point=arguments.operating_point,
+        files=arguments.compare,
+        curves=arguments.json or arguments.report is not None,
+    )
     if arguments.predictions is not None:
-        write_predictions(documents, predictions, arguments.predictions)
-    _write(score_table(documents, predictions) + "\n")
+        spans = evaluation.scored[0].predictions.spans
+        write_predictions(documents, spans, arguments.predictions)
+    if arguments.report is not None:
+        write_report(evaluation, arguments.report)
+    _write((as_json(evaluation) if arguments.json else score_text(evaluation)) + "\n")
     return 0
 
 
@@ -805,7 +841,7 @@ def run_inspect(arguments: argparse.Namespace) -> int:
     )
     shown = inspection_json if arguments.json else inspection_text
     _write(shown(inspection))
-    return FINDINGS if inspection.leaks else 0
+    return FINDINGS if inspection.leakage.leaks else 0
 
 
 def add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:

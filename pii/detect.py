@@ -19,6 +19,7 @@ from starencoder.names import closest
 
 if TYPE_CHECKING:
     from pii.tagger import Tagger
+    from starencoder.tokenizer import CodeTokenizer
 
 EMBEDDED_MODEL = Path(__file__).parent / "models" / "tiny"
 
@@ -73,6 +74,11 @@ class Detector:
         self._thresholds = thresholds
         self._labels = frozenset(check_labels(labels))
         self._disabled = disabled
+
+    @property
+    def tokenizer(self) -> "CodeTokenizer | None":
+        """The tagger's, if there is one."""
+        return None if self._tagger is None else self._tagger.tokenizer
 
     def detect(self, text: str) -> list[Span]:
         """Find the spans of a text, of every kind, sorted and without overlaps."""

@@ -1,69 +1,267 @@
-"""Score a detector on annotated documents, and choose the thresholds it is shipped with."""
+"""Score detectors on annotated documents, and choose the thresholds they are shipped with."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pii.dataset import Document
+import numpy as np
+from tqdm import tqdm
+
+from pii.annotations import Document
+from pii.curves import Reliability, Sweep, reliability, sweep
 from pii.detect import Detector, load_detector
 from pii.labels import LABELS, OPERATING_POINTS
-from pii.metrics import best_thresholds, count_matches, leaked_spans, total
+from pii.metrics import best_thresholds, match_spans, pair_errors
+from pii.predictions import read_predictions
+from pii.resampling import Bootstrap, interval, randomisation_test
+from pii.scores import MICRO, GroupScores, Offsets, Tally, f1_of, group_scores, tally
 from pii.spans import Span
+from pii.tagger import tokenize_document
 from starencoder.config import CONFIG_FILE, read_config_json
 from starencoder.errors import CheckpointError
-from starencoder.files import open_whole, write_whole
+from starencoder.files import write_whole
+
+if TYPE_CHECKING:
+    from starencoder.tokenizer import CodeTokenizer
 
 _BETAS = dict(zip(OPERATING_POINTS, (1.0, 2.0), strict=True))
 """`balanced` maximises F1; `thorough` F2, for which a leak costs as much as four false alarms."""
 
-_GRID = [round(0.30 + 0.02 * step, 2) for step in range(35)]
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+NO_ENTITY = "none"
+"""In the confusion of labels, in place of a label: nothing annotated, or nothing found."""
+
+NO_MODEL = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """What one detector found in the documents."""
+
+    name: str
+    spans: Sequence[Sequence[Span]]
+    """Of each document, at the thresholds in use."""
+    sweep: Sweep
+    """Empty where it was not asked for."""
+    reliability: Mapping[str, Reliability]
+    """Of the tagger's spans, whatever their score; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A detector's predictions and their scores."""
+
+    predictions: Predictions
+    tallies: Mapping[str, Mapping[str, Tally]]
+    groups: Mapping[str, Mapping[str, GroupScores]]
+    """By dimension and group, as `pii.scores.tally` has them."""
+
+    @property
+    def name(self) -> str:
+        """The detector's."""
+        return self.predictions.name
+
+    @property
+    def labels(self) -> Mapping[str, GroupScores]:
+        """Scores by label, and over all labels as `micro`."""
+        return self.groups["label"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """By how much one F1 is above another."""
+
+    value: float
+    interval: tuple[float, float]
+    """95 %, paired bootstrap over documents."""
+    p: float
+    """Two-sided, approximate randomisation over documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two detectors over the same documents."""
+
+    first: str
+    second: str
+    labels: Mapping[str, Difference]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Detectors over the same documents, the one in question first."""
+
+    documents: Sequence[Document]
+    tokens: str
+    """What the tokens of the scores by token are."""
+    scored: Sequence[Scored]
+    comparisons: Sequence[Comparison]
+
+
+def evaluate(
+    documents: Sequence[Document],
+    models: Sequence[str],
+    *,
+    operating_point: str = "balanced",
+    files: Sequence[Path] = (),
+    curves: bool = False,
+) -> Evaluation:
+    """Score models, prediction files and, always, the patterns alone (`none`).
+
+    Args:
+        documents: The annotated documents.
+        models: As in `load_detector`.
+        operating_point: Of the models.
+        files: Predictions as `write_predictions` writes them. The first model is compared with
+            each; without a model the first file with each other one.
+        curves: Whether to count at every threshold, and the calibration, too.
+
+    Raises:
+        ConfigError: An unknown model or operating point.
+        CheckpointError: A model directory that cannot be loaded.
+        DataError: Predictions that do not fit the documents.
+    """
+    # First what can be wrong at once.
+    filed = [
+        _from_file(str(path), documents, read_predictions(path, documents), curves)
+        for path in files
+    ]
+    asked = [
+        (name, load_detector(name, operating_point=operating_point))
+        for name in dict.fromkeys(models)
+    ]
+    patterns = [] if NO_MODEL in models else [(NO_MODEL, load_detector(NO_MODEL))]
+    found = [_from_detector(name, documents, detector, curves) for name, detector in asked]
+    found += filed
+    found += [_from_detector(name, documents, detector, curves) for name, detector in patterns]
+
+    named = [(name, detector.tokenizer) for name, detector in asked if detector.tokenizer]
+    tokens, tokenizer = named[0] if named else ("", None)
+    offsets = [_token_offsets(document.text, tokenizer) for document in documents]
+    bootstrap = Bootstrap(len(documents))
+    scored = [_score(documents, predictions, offsets, bootstrap) for predictions in found]
+    others = scored[len(asked) :][: len(filed)]
+    return Evaluation(
+        documents=documents,
+        tokens=f"tokenizer of {tokens}" if tokens else "words and symbols",
+        scored=scored,
+        comparisons=[
+            _compare(scored[0], other, bootstrap) for other in others if other is not scored[0]
+        ],
+    )
 
 
 def predict(detector: Detector, documents: Sequence[Document]) -> list[list[Span]]:
     """What `detect` reports by default for each document: all kinds but `example`."""
-    return [
-        [span for span in detector.detect(document.text) if span.kind != "example"]
-        for document in documents
-    ]
+    return [_reported(detector.detect(document.text)) for document in documents]
 
 
-def score_table(documents: Sequence[Document], predictions: Sequence[Sequence[Span]]) -> str:
-    """Precision, recall and F1 by label, and the leaked share, as lines of text."""
-    sums = total(
-        count_matches(document.spans, predicted)
-        for document, predicted in zip(documents, predictions, strict=True)
+def _reported(spans: Sequence[Span]) -> list[Span]:
+    return [span for span in spans if span.kind != "example"]
+
+
+def _from_detector(
+    name: str, documents: Sequence[Document], detector: Detector, curves: bool
+) -> Predictions:
+    # A bar on a terminal only: that is what `disable=None` means.
+    bar = tqdm(documents, desc=name, unit="", leave=False, disable=None)
+    tagged = [detector.tagged_spans(document.text) for document in bar]
+
+    def found_from(score: float | None) -> Iterator[list[Span]]:
+        return _found_from(score, documents, detector, tagged)
+
+    by_tagger = (
+        [[span for span in spans if span.source == "model"] for spans in found_from(0.0)]
+        if curves and detector.tokenizer is not None
+        else None
     )
-    lines = [f"{'label':11} {'prec':>6} {'recall':>6} {'f1':>6} support"]
-    for label in (*LABELS, "micro"):
-        counts = sums[label]
-        lines.append(
-            f"{label:11} {counts.precision:6.3f} {counts.recall:6.3f} {counts.f_score():6.3f} "
-            f"{counts.found + counts.missed:7d}"
+    return Predictions(
+        name=name,
+        spans=list(found_from(None)),
+        sweep=sweep(documents, found_from) if curves else {},
+        reliability={} if by_tagger is None else reliability(documents, by_tagger),
+    )
+
+
+def _found_from(
+    score: float | None,
+    documents: Sequence[Document],
+    detector: Detector,
+    tagged: Sequence[Sequence[Span]],
+) -> Iterator[list[Span]]:
+    """What is reported of each document from a score on; None: from the detector's own."""
+    thresholds = None if score is None else dict.fromkeys(LABELS, score)
+    for document, spans in zip(documents, tagged, strict=True):
+        yield _reported(detector.combine(document.text, spans, thresholds))
+
+
+def _from_file(
+    name: str, documents: Sequence[Document], spans: Sequence[Sequence[Span]], curves: bool
+) -> Predictions:
+    def found_from(score: float) -> Iterator[list[Span]]:
+        for of_document in spans:
+            yield [span for span in of_document if span.score >= score]
+
+    counts = sweep(documents, found_from) if curves else {}
+    return Predictions(name=name, spans=spans, sweep=counts, reliability={})
+
+
+def _token_offsets(text: str, tokenizer: "CodeTokenizer | None") -> Offsets:
+    if tokenizer is not None:
+        return tokenize_document(text, tokenizer)[1]
+    words = [word.span() for word in _WORD.finditer(text)]
+    return np.array(words, np.int32).reshape(-1, 2)
+
+
+def _score(
+    documents: Sequence[Document],
+    predictions: Predictions,
+    offsets: Sequence[Offsets],
+    bootstrap: Bootstrap,
+) -> Scored:
+    tallies = tally(documents, predictions.spans, offsets)
+    groups = {
+        dimension: {name: group_scores(counts, bootstrap) for name, counts in by_name.items()}
+        for dimension, by_name in tallies.items()
+    }
+    return Scored(predictions, tallies, groups)
+
+
+def _compare(first: Scored, second: Scored, bootstrap: Bootstrap) -> Comparison:
+    labels = {}
+    for label in (*LABELS, MICRO):
+        one, other = first.tallies["label"][label], second.tallies["label"][label]
+        resampled = [f1_of(bootstrap.sums(counts.counts, counts.rows)) for counts in (one, other)]
+        labels[label] = Difference(
+            value=first.labels[label].overlap.f1 - second.labels[label].overlap.f1,
+            interval=interval(resampled[0] - resampled[1]),
+            p=randomisation_test(one.counts, other.counts, f1_of),
         )
-    wanted = sums["micro"].found + sums["micro"].missed
-    leaked = sum(
-        leaked_spans(document.spans, predicted, document.text)
-        for document, predicted in zip(documents, predictions, strict=True)
-    )
-    lines.append(f"leaked {leaked / max(1, wanted):.3f}")
-    return "\n".join(lines)
+    return Comparison(first.name, second.name, labels)
 
 
-def write_predictions(
-    documents: Sequence[Document], predictions: Sequence[Sequence[Span]], path: Path
-) -> None:
-    """Write one JSON line per document: its id and the predicted spans, without their text.
+def confusion(
+    documents: Sequence[Document], predictions: Sequence[Sequence[Span]]
+) -> dict[tuple[str, str], int]:
+    """How often a wanted span of one label is found as another, by (annotated, found) label.
 
-    Raises:
-        OutputError: The file cannot be written.
+    Spans that overlap at all are taken for the same; `NO_ENTITY` stands for no span.
     """
-    with open_whole(path) as file:
-        for document, predicted in zip(documents, predictions, strict=True):
-            spans = [
-                {"start": s.start, "end": s.end, "label": s.label, "score": s.score}
-                for s in predicted
-            ]
-            file.write((json.dumps({"id": document.id, "spans": spans}) + "\n").encode())
+    counts: dict[tuple[str, str], int] = {}
+    for document, predicted in zip(documents, predictions, strict=True):
+        outcomes = match_spans(document.spans, predicted)
+        right = [o for o in outcomes if o.gold is not None and o.predicted is not None]
+        for outcome in (*right, *pair_errors(outcomes)):
+            cell = (
+                outcome.gold.label if outcome.gold else NO_ENTITY,
+                outcome.predicted.label if outcome.predicted else NO_ENTITY,
+            )
+            counts[cell] = counts.get(cell, 0) + 1
+    return counts
 
 
 def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[str, float]]:
@@ -84,17 +282,8 @@ def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[
         )
     detector = load_detector(str(model_dir))
     tagged = [detector.tagged_spans(document.text) for document in documents]
-    tables = {}
-    for threshold in _GRID:
-        even = dict.fromkeys(LABELS, threshold)
-        found = (
-            detector.combine(document.text, spans, even)
-            for document, spans in zip(documents, tagged, strict=True)
-        )
-        tables[threshold] = total(
-            count_matches(document.spans, [span for span in spans if span.kind != "example"])
-            for document, spans in zip(documents, found, strict=True)
-        )
+
+    tables = sweep(documents, lambda score: _found_from(score, documents, detector, tagged))
     points = {point: best_thresholds(tables, beta=beta) for point, beta in _BETAS.items()}
     config["pii"] = {**pii, "operating_points": points}
     write_whole(path, (json.dumps(config, indent=2) + "\n").encode())

@@ -1,18 +1,23 @@
 """Scores of predicted spans against annotated ones, per label, and the thresholds they suggest.
 
 A prediction matches a gold span of its label when each covers at least 80 % of the other (the rule
-of bigcode-dataset's `evaluate_pii_ds`), one to one. Gold spans of kind `example` are neither
-wanted nor punished: a prediction at least half of which lies in one is left out of the count.
+of bigcode-dataset's `evaluate_pii_ds`), one to one. Gold spans of kind `real` are wanted; those of
+any other kind (placeholders, attribution) are neither wanted nor punished: a prediction at least
+half of which lies in them is left out of the count.
 """
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pii.labels import LABELS
+import numpy as np
+import numpy.typing as npt
+
+from pii.labels import LABELS, TAGS
 from pii.spans import Span, overlap
 
-_MATCH_SHARE = 0.8
+MATCH_SHARE = 0.8
+"""How much of each of two spans must lie in the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,43 +49,144 @@ class Counts:
         return (1 + beta * beta) * self.precision * self.recall / weighted if weighted else 0.0
 
 
-def matches(gold: Span, predicted: Span) -> bool:
-    """Whether the two have one label and each covers at least 80 % of the other."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A wanted span and the prediction that goes with it, or one of them alone."""
+
+    gold: Span | None
+    predicted: Span | None
+
+    @property
+    def span(self) -> Span:
+        """The annotated span; the prediction where nothing is annotated."""
+        span = self.gold or self.predicted
+        assert span is not None
+        return span
+
+
+def matches(gold: Span, predicted: Span, share: float = MATCH_SHARE) -> bool:
+    """Whether the two have one label and each covers at least `share` of the other."""
     common = overlap(gold, predicted)
     return (
         gold.label == predicted.label
-        and common >= _MATCH_SHARE * (gold.end - gold.start)
-        and common >= _MATCH_SHARE * (predicted.end - predicted.start)
+        and common >= share * (gold.end - gold.start)
+        and common >= share * (predicted.end - predicted.start)
     )
+
+
+def match_spans(
+    gold: Sequence[Span], predicted: Sequence[Span], *, share: float = MATCH_SHARE
+) -> list[Outcome]:
+    """Pair the wanted spans of one document with predictions, one to one.
+
+    Args:
+        gold: The annotated spans.
+        predicted: The predicted ones; they may overlap.
+        share: How much of each must lie in the other; 1 asks for the very same limits.
+
+    Returns:
+        First every wanted span, with its match if it has one, then the predictions left over.
+    """
+    others = [span for span in gold if span.kind != "real"]
+    outcomes = []
+    free = dict(enumerate(predicted))
+    for span in gold:
+        if span.kind != "real":
+            continue
+        candidates = [(overlap(span, p), -i) for i, p in free.items() if matches(span, p, share)]
+        outcomes.append(Outcome(span, free.pop(-max(candidates)[1]) if candidates else None))
+    return outcomes + [
+        Outcome(None, span)
+        for span in free.values()
+        if 2 * sum(overlap(span, other) for other in others) < span.end - span.start
+    ]
+
+
+def pair_errors(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The errors among outcomes; a missed span and the extra one that overlaps it most are one."""
+    wrong = [o for o in outcomes if o.gold is None or o.predicted is None]
+    missed = [o.gold for o in wrong if o.gold is not None]
+    extra = [o.predicted for o in wrong if o.predicted is not None]
+    shared = [
+        (-common, m, e)
+        for m, gold in enumerate(missed)
+        for e, predicted in enumerate(extra)
+        if (common := overlap(gold, predicted))
+    ]
+    partner: dict[int, int] = {}
+    for _, m, e in sorted(shared):
+        if m not in partner and e not in partner.values():
+            partner[m] = e
+    taken = set(partner.values())
+    errors = [
+        Outcome(gold, extra[partner[m]] if m in partner else None) for m, gold in enumerate(missed)
+    ]
+    errors += [Outcome(None, span) for e, span in enumerate(extra) if e not in taken]
+    return sorted(errors, key=lambda error: error.span.start)
+
+
+def count_outcomes(outcomes: Iterable[Outcome]) -> dict[str, Counts]:
+    """Counts by label."""
+    counts = dict.fromkeys(LABELS, Counts())
+    for outcome in outcomes:
+        counts[outcome.span.label] += Counts(
+            found=int(outcome.gold is not None and outcome.predicted is not None),
+            extra=int(outcome.gold is None),
+            missed=int(outcome.predicted is None),
+        )
+    return counts
 
 
 def count_matches(gold: Sequence[Span], predicted: Sequence[Span]) -> dict[str, Counts]:
     """Counts by label for one document."""
-    real = [span for span in gold if span.kind != "example"]
-    examples = [span for span in gold if span.kind == "example"]
-    counts = dict.fromkeys(LABELS, Counts())
-    free = dict(enumerate(predicted))
-    for span in real:
-        candidates = [(overlap(span, p), -i) for i, p in free.items() if matches(span, p)]
-        if candidates:
-            del free[-max(candidates)[1]]
-            counts[span.label] += Counts(found=1)
-        else:
-            counts[span.label] += Counts(missed=1)
-    for span in free.values():
-        if 2 * sum(overlap(span, example) for example in examples) < span.end - span.start:
-            counts[span.label] += Counts(extra=1)
-    return counts
+    return count_outcomes(match_spans(gold, predicted))
 
 
-def leaked_spans(gold: Sequence[Span], predicted: Sequence[Span], text: str) -> int:
-    """Number of wanted spans with a non-space character outside every prediction."""
-    covered = {at for span in predicted for at in range(span.start, span.end)}
-    return sum(
-        any(at not in covered and not text[at].isspace() for at in range(span.start, span.end))
+def leaked_spans(gold: Sequence[Span], predicted: Sequence[Span], text: str) -> list[Span]:
+    """The wanted spans with a non-space character outside every prediction."""
+    covered = covered_characters(predicted)
+    return [
+        span
         for span in gold
-        if span.kind != "example"
-    )
+        if span.kind == "real"
+        and any(at not in covered and not text[at].isspace() for at in range(span.start, span.end))
+    ]
+
+
+def covered_characters(spans: Iterable[Span]) -> set[int]:
+    """Positions of the characters that lie in a span."""
+    return {at for span in spans for at in range(span.start, span.end)}
+
+
+def tag_entities(tags: npt.NDArray[np.int8]) -> set[tuple[str, int, int]]:
+    """Label, first and last token of each entity in BIO tags, read as conlleval does.
+
+    An I- that follows no tag of its label begins an entity too (seqeval's default mode).
+
+    Args:
+        tags: Ids in `pii.labels.TAGS`, shape `(n,)`.
+    """
+    entities: dict[tuple[str, int], int] = {}
+    first, before, label = 0, -2, ""
+    for token in np.flatnonzero(tags).tolist():
+        prefix, _, name = TAGS[tags[token]].partition("-")
+        if prefix == "B" or token != before + 1 or name != label:
+            first, label = token, name
+        entities[label, first] = before = token
+    return {(label, first, last) for (label, first), last in entities.items()}
+
+
+def count_tags(gold: npt.NDArray[np.int8], predicted: npt.NDArray[np.int8]) -> dict[str, Counts]:
+    """Counts by label of entities that have the same tokens, both tags of shape `(n,)`."""
+    wanted, found = tag_entities(gold), tag_entities(predicted)
+    counts = dict.fromkeys(LABELS, Counts())
+    for label, _, _ in wanted & found:
+        counts[label] += Counts(found=1)
+    for label, _, _ in found - wanted:
+        counts[label] += Counts(extra=1)
+    for label, _, _ in wanted - found:
+        counts[label] += Counts(missed=1)
+    return counts
 
 
 def total(per_document: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:

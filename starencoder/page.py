@@ -28,6 +28,7 @@ td { overflow-wrap: anywhere }
 .charts { display: flex; flex-wrap: wrap; gap: 1em }
 figure { margin: 0 } figcaption { font-weight: bold }
 svg { width: 36em; max-width: 100%; height: auto }
+.square svg { width: 22em }
 """
 
 
@@ -36,13 +37,19 @@ def escaped(text: str) -> str:
     return html.escape(plain(text))
 
 
-def page(title: str, sections: Iterable[str]) -> str:
-    """A whole page; the policy keeps a browser from loading or running anything."""
+def page(title: str, sections: Iterable[str], *, style: str = "") -> str:
+    """A whole page; the policy keeps a browser from loading or running anything.
+
+    Args:
+        title: Text.
+        sections: HTML.
+        style: CSS of our own beside the page's.
+    """
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head>\n"
+        f"<title>{escaped(title)}</title><style>{_STYLE}{style}</style></head>\n"
         f"<body><h1>{escaped(title)}</h1>\n" + "\n".join(sections) + "\n</body></html>\n"
     )
 
@@ -78,6 +85,32 @@ def line_chart(title: str, curves: Mapping[str, Curve]) -> str:
     return _svg(figure, title)
 
 
+def unit_chart(
+    title: str, curves: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str
+) -> str:
+    """Curves through points of the unit square, as SVG for the inside of a page.
+
+    Args:
+        title: What no other chart of the page has.
+        curves: Points by name, in order; names, as those of the axes, must be our own words.
+        x: Name of the horizontal axis.
+        y: Name of the vertical axis.
+
+    Raises:
+        MissingExtraError: The package matplotlib is not installed.
+    """
+    figure, axes = _figure(3.6, width=3.6)
+    for name, points in curves.items():
+        marker = "o" if len(points) < _MARKED_POINTS else ""
+        xs, ys = [point[0] for point in points], [point[1] for point in points]
+        axes.plot(xs, ys, label=name, linewidth=1.2, marker=marker, markersize=3)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, aspect="equal")
+    axes.grid(alpha=0.3)
+    if curves:
+        axes.legend(fontsize="small")
+    return f'<div class="square">{_svg(figure, title)}</div>'
+
+
 def bar_chart(title: str, bars: Mapping[str, float], unit: str) -> str:
     """Named bars, the first one on top, as SVG for the inside of a page.
 
@@ -100,14 +133,14 @@ def _bar(percentage: str) -> str:
     return f'<td style="background: {style}">{percentage}</td>' if number else "<td>-</td>"
 
 
-def _figure(height: float) -> "tuple[Figure, Axes]":
+def _figure(height: float, width: float = 6) -> "tuple[Figure, Axes]":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError(
             "matplotlib is not installed; reports need it: pip install 'starencoder[train]'"
         ) from error
-    figure = Figure(figsize=(6, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 

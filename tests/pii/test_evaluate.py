@@ -1,16 +1,13 @@
-import json
-import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from pii.dataset import Document, read_documents
+from pii.annotations import Document, read_annotated
 from pii.detect import Detector, load_detector
-from pii.evaluate import calibrate, predict, score_table, write_predictions
+from pii.evaluate import calibrate, confusion, evaluate, predict
 from pii.labels import LABELS
 from pii.metrics import count_matches, total
+from pii.predictions import write_predictions
 from pii.spans import Span
 from starencoder.errors import OutputError
 
@@ -24,103 +21,93 @@ FLOORS = {
     "USERNAME": 0.15,
 }
 
-needs_scorer = pytest.mark.skipif(
-    not (GOLD / "score.py").exists(), reason="the gold set's score.py is not at hand"
-)
 needs_gold = pytest.mark.skipif(
     not (GOLD / "dev.jsonl").exists(), reason="the gold set's dev.jsonl is not at hand"
 )
 
 
-def random_spans(rng, length, *, kinds):
-    spans, start = [], 0
-    while (start := start + rng.randint(0, 12)) < length - 15:
-        end = start + rng.randint(1, 15)
-        label, kind = rng.choice(LABELS), rng.choice(kinds)
-        spans.append(Span(start=start, end=end, label=label, kind=kind, score=0.5))
-        start = end
-    return spans
+TEXT = "author = 'Ada Quist'\nmail = ada@quist.io\nhost = 198.41.0.4\n"
 
 
-def moved(rng, span, length):
-    start = max(0, span.start + rng.randint(-1, 1))
-    end = min(length, max(start + 1, span.end + rng.randint(-1, 1)))
-    return Span(start=start, end=end, label=span.label, score=0.25)
+def found(text, value, label, score=1.0, kind="real"):
+    start = text.index(value)
+    return Span(start=start, end=start + len(value), label=label, score=score, kind=kind)
+
+
+def document(name="d", text=TEXT, spans=()):
+    return Document(id=name, language="Python", package="", path="", text=text, spans=tuple(spans))
 
 
 @pytest.fixture
-def scored():
-    """Random documents and predictions, many of them right."""
-    rng = random.Random(11)
-    documents, predictions = [], []
-    for number in range(120):
-        text = "".join(rng.choices("ab é\n王", k=rng.randint(20, 150)))
-        gold = random_spans(rng, len(text), kinds=["real", "real", "example"])
-        wanted = [moved(rng, span, len(text)) for span in gold if rng.random() < 0.7]
-        predictions.append(wanted + random_spans(rng, len(text), kinds=["real"])[:1])
-        documents.append(
-            Document(
-                id=f"d{number}", language="", package="", path="", text=text, spans=tuple(gold)
-            )
-        )
-    return documents, predictions
+def documents():
+    wanted = [found(TEXT, "Ada Quist", "NAME"), found(TEXT, "ada@quist.io", "EMAIL")]
+    return [document("one", spans=wanted), document("two", text="pass\n")]
 
 
-@needs_scorer
-def test_the_table_is_that_of_the_gold_sets_own_scorer(scored, tmp_path):
-    documents, predictions = scored
-    gold, predicted = tmp_path / "gold.jsonl", tmp_path / "predicted.jsonl"
-    lines = [
-        json.dumps(
-            {
-                "id": document.id,
-                "text": document.text,
-                "spans": [
-                    {"start": s.start, "end": s.end, "label": s.label, "kind": s.kind}
-                    for s in document.spans
-                ],
-            }
-        )
-        for document in documents
-    ]
-    gold.write_text("\n".join(lines), encoding="utf-8")
-    write_predictions(documents, predictions, predicted)
-    command = [sys.executable, GOLD / "score.py", gold, predicted, "--bootstrap", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    # It says more in its last line, and leaves room for intervals, which are switched off.
-    *theirs, last = done.stdout.splitlines()
-
-    *ours, leaked = score_table(documents, predictions).splitlines()
-
-    assert [line.split() for line in ours[1:]] == [line.split() for line in theirs[1:]]
-    assert leaked.split() == last.split()[:2]
-    micro = dict(zip(("precision", "recall"), ours[-1].split()[1:3], strict=True))
-    assert all(0.2 < float(value) < 0.95 for value in micro.values())
+def written(path, documents, spans):
+    write_predictions(documents, spans, path)
+    return path
 
 
-def test_predictions_are_written_without_their_values(scored, tmp_path):
-    documents, predictions = scored
-    path = tmp_path / "predicted.jsonl"
-    write_predictions(documents, predictions, path)
+def test_patterns_alone_are_scored_beside_whatever_else(documents, tmp_path):
+    other = written(tmp_path / "p.jsonl", documents, [documents[0].spans, []])
 
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert [record["id"] for record in records] == [document.id for document in documents]
-    for record, spans in zip(records, predictions, strict=True):
-        assert record["spans"] == [
-            {"start": s.start, "end": s.end, "label": s.label, "score": s.score} for s in spans
-        ]
-    with pytest.raises(OutputError, match=r"p: cannot be written"):
-        write_predictions(documents, predictions, path / "p")
+    assert [one.name for one in evaluate(documents, ["none"]).scored] == ["none"]
+    evaluation = evaluate(documents, [], files=[other])
+    assert [one.name for one in evaluation.scored] == [str(other), "none"]
+    perfect, patterns = evaluation.scored
+    assert perfect.labels["micro"].overlap.f1 == 1
+    assert patterns.labels["EMAIL"].overlap.f1 == 1
+    assert patterns.labels["NAME"].overlap.recall == 0
+    assert patterns.labels["IP_ADDRESS"].found_or_extra == 1
+    assert evaluation.comparisons == []
 
 
-def test_a_record_that_fails_leaves_the_predictions_that_were_there(scored, tmp_path):
-    documents, predictions = scored
-    path = tmp_path / "predicted.jsonl"
-    path.write_text("before", encoding="utf-8")
+def test_the_first_is_compared_with_each_file(documents, tmp_path):
+    documents = [document(f"{n}", spans=documents[0].spans) for n in range(12)]
+    right = written(tmp_path / "right", documents, [one.spans for one in documents])
+    wrong = written(tmp_path / "wrong", documents, [[] for _ in documents])
 
-    with pytest.raises(ValueError, match="zip"):
-        write_predictions(documents, predictions[:-1], path)
-    assert path.read_text(encoding="utf-8") == "before"
+    evaluation = evaluate(documents, ["none"], files=[right, wrong])
+    named = [(one.first, one.second) for one in evaluation.comparisons]
+    assert named == [("none", str(right)), ("none", str(wrong))]
+    less, more = (one.labels["NAME"] for one in evaluation.comparisons)
+    assert (less.value, more.value) == (-1, 0)
+    assert less.p < 0.01 < more.p == 1
+    assert evaluation.comparisons[1].labels["EMAIL"].value == 1
+
+    (between,) = evaluate(documents, [], files=[right, wrong]).comparisons
+    assert (between.first, between.second) == (str(right), str(wrong))
+
+
+def test_each_threshold_of_the_curve_is_what_a_detector_with_that_threshold_finds(documents):
+    evaluation = evaluate(documents, ["tiny"], curves=True)
+    tiny = evaluation.scored[0].predictions
+    for threshold in (0.3, 0.9):
+        predictions = predict(load_detector(min_score=threshold), documents)
+        expected = total(map(count_matches, (one.spans for one in documents), predictions))
+        assert tiny.sweep[threshold] == expected
+    assert tiny.spans == predict(load_detector(), documents)
+    # The patterns' spans have no probability, and the tagger's are all that is left.
+    assert not tiny.reliability["EMAIL"].bins
+    assert sum(b.predictions for b in tiny.reliability["NAME"].bins) == 1
+    assert evaluation.tokens == "tokenizer of tiny"
+    assert evaluate(documents, ["none"]).tokens == "words and symbols"
+
+
+def test_confusion_counts_each_wanted_and_each_counted_span_once():
+    text = "x" * 60
+    wanted = [found(text, "x" * 10, "NAME"), Span(start=20, end=30, label="KEY")]
+    wanted.append(Span(start=50, end=60, label="EMAIL"))
+    spans = [found(text, "x" * 9, "NAME"), Span(start=22, end=25, label="PASSWORD")]
+    spans.append(Span(start=40, end=41, label="KEY"))
+
+    assert confusion([document(text=text, spans=wanted)], [spans]) == {
+        ("NAME", "NAME"): 1,
+        ("KEY", "PASSWORD"): 1,
+        ("EMAIL", "none"): 1,
+        ("none", "KEY"): 1,
+    }
 
 
 def test_a_full_disk_leaves_the_config_that_was_there(tmp_path, monkeypatch):
@@ -163,7 +150,7 @@ def f_scores(documents, predictions):
 
 @needs_gold
 def test_the_embedded_model_is_as_good_on_the_gold_set_as_it_must_be():
-    documents = read_documents(GOLD / "dev.jsonl")
+    documents = read_annotated(str(GOLD / "dev.jsonl")).documents
     scores = f_scores(documents, predict(load_detector(), documents))
 
     assert {label: scores[label] for label in LABELS if scores[label] < FLOORS[label]} == {}
@@ -187,7 +174,7 @@ def test_int8_finds_what_float32_finds_within_one_point_for_each_label(one_torch
     from pii.predict import load_torch_predict
     from pii.tagger import load_tagger
 
-    documents = read_documents(GOLD / "dev.jsonl")
+    documents = read_annotated(str(GOLD / "dev.jsonl")).documents
     quantised = f_scores(documents, predict(load_detector(), documents))
     tagger = load_tagger(EMBEDDED_MODEL, load_torch_predict(EMBEDDED_MODEL))
     thresholds = tagger.operating_points["balanced"]
