@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starencoder.page import bar_chart, escaped, line_chart, page, table
+from starencoder.page import bar_chart, escaped, line_chart, page, table, unit_chart
 
 hostile = st.text(max_size=20) | st.just("</td><script>alert(1)</script>&amp;\x1b[2J$\\frac{")
 
@@ -67,3 +67,15 @@ def test_charts_are_the_same_each_time_and_share_no_names():
 
     assert ids(one)
     assert not ids(one) & ids(other)
+
+
+def test_a_curve_in_the_unit_square_is_drawn_with_its_names():
+    curves = {"model": [(0.0, 1.0), (1.0, 0.0)], "none": []}
+    svg = unit_chart("chart", curves, "recall", "precision")
+    texts = {element.text for element in elements(svg) if element.tag == "text"}
+    assert {"model", "none", "recall", "precision", "0.0", "1.0"} <= texts
+    assert svg == unit_chart("chart", curves, "recall", "precision")
+
+
+def test_a_style_of_ones_own_follows_the_pages():
+    assert "</style>" in page("t", [], style=".mine { color: red }").split(".mine")[1]
