@@ -18,7 +18,13 @@ from pii.chunks import ChunkConfig, chunk_starts
 from pii.dataset import align_targets
 from pii.decode import decode_spans
 from pii.labels import KINDS, LABELS, TAGS
-from pii.leakage import MIN_SHINGLES, SHINGLE_WORDS, Leak, LeakageCheck
+from pii.leakage import (
+    BOILERPLATE_PACKAGES,
+    MIN_SHINGLES,
+    SHINGLE_WORDS,
+    Leakage,
+    find_leaks,
+)
 from pii.metrics import MATCH_SHARE, matches
 from pii.spans import Span
 from pii.tagger import load_tagger, tokenize_document
@@ -66,7 +72,7 @@ class Inspection:
     """By label."""
     against: tuple[ReadReport, ...]
     near_share: float
-    leaks: tuple[Leak, ...]
+    leakage: Leakage
 
 
 def inspect_data(
@@ -82,7 +88,7 @@ def inspect_data(
         data: What `read_annotated` gave for each source.
         model: A tagger's directory; its tokenizer, chunks and no weights are used.
         against: Data that must not be among `data`.
-        near_share: See `pii.leakage.LeakageCheck`.
+        near_share: See `pii.leakage.find_leaks`.
 
     Raises:
         CheckpointError: The directory does not hold a tagger.
@@ -103,7 +109,7 @@ def inspect_data(
         reach=count_reach(documents, tagger.tokenizer, tagger.chunks),
         against=tuple(annotations.report for annotations in against),
         near_share=near_share,
-        leaks=tuple(LeakageCheck(held_out, near_share=near_share).find(documents)),
+        leakage=find_leaks(documents, held_out, near_share=near_share),
     )
 
 
@@ -202,17 +208,23 @@ def inspection_text(inspection: Inspection) -> str:
         rows.append([label, *(str(getattr(reach, field.name)) for field in fields(Reach))])
     lines += aligned(rows)
     if inspection.against:
-        exact = sum(leak.exact for leak in inspection.leaks)
+        leaks = inspection.leakage.leaks
+        exact = sum(leak.exact for leak in leaks)
         lines += [
             "",
             f"against {', '.join(plain(report.source) for report in inspection.against)}: "
-            f"{exact} exact duplicates, {len(inspection.leaks) - exact} near ones "
+            f"{exact} exact duplicates, {len(leaks) - exact} near ones "
             f"({inspection.near_share:.0%} of the {SHINGLE_WORDS}-word shingles of the shorter, "
             f"{MIN_SHINGLES} or more)",
         ]
         lines += [
             f"  {plain(leak.id)} is {'' if leak.exact else 'nearly '}{plain(leak.against)} "
             f"({leak.share:.0%})"
-            for leak in inspection.leaks
+            for leak in leaks
         ]
+        if inspection.leakage.boilerplate:
+            lines.append(
+                f"  {inspection.leakage.boilerplate} pairs more have in common what texts of "
+                f"{BOILERPLATE_PACKAGES} packages or more have, such as licence headers"
+            )
     return "\n".join(lines) + "\n"

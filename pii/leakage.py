@@ -3,12 +3,13 @@
 Exact duplicates are texts that are the same but for white space. Near duplicates are told by
 shingles, runs of `SHINGLE_WORDS` words: the share of the distinct shingles of the text that has
 fewer which the other text has too (containment). Jaccard similarity would miss a window that lies
-in a file. Nothing is sampled or hashed, so the result is exact and the same in every run.
+in a file. Shingles that stand in texts of `BOILERPLATE_PACKAGES` packages or more, such as those of
+licence headers, say nothing about two texts and are set aside; pairs that would be near duplicates
+with them are counted. Nothing is sampled or hashed: the result is exact and the same in every run.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from pii.annotations import Document
@@ -18,6 +19,7 @@ SHINGLE_WORDS = 5
 MIN_SHINGLES = 10
 """A text with fewer is too short to say that it is nearly another; exact duplicates are found."""
 NEAR_SHARE = 0.5
+BOILERPLATE_PACKAGES = 5
 
 _WORD = re.compile(r"\w+")
 
@@ -35,45 +37,78 @@ class Leak:
     """Whether the two are the same but for white space."""
 
 
-class LeakageCheck:
-    """Looks for documents in a set that is held out."""
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """What of the data held out is in the data."""
 
-    def __init__(self, held_out: Sequence[Document], *, near_share: float = NEAR_SHARE) -> None:
-        """Index the documents held out.
+    leaks: tuple[Leak, ...] = ()
+    """In the order of the data; of one document first the exact ones."""
+    boilerplate: int = 0
+    """Pairs that are near duplicates only with the shingles of many packages."""
 
-        Args:
-            held_out: What to look for.
-            near_share: Containment from which two texts are near duplicates, in (0, 1].
-        """
-        self._near_share = near_share
-        self._ids = [document.id for document in held_out]
-        self._whole: dict[str, list[int]] = {}
-        self._by_shingle: dict[str, list[int]] = {}
-        self._sizes = []
-        for index, document in enumerate(held_out):
-            self._whole.setdefault(_normal(document.text), []).append(index)
-            shingles = _shingles(document.text)
-            self._sizes.append(len(shingles))
-            for shingle in shingles:
-                self._by_shingle.setdefault(shingle, []).append(index)
 
-    def find(self, documents: Iterable[Document]) -> Iterator[Leak]:
-        """The leaks, in the order of the documents, for each first the exact ones."""
-        for document in documents:
-            exact = self._whole.get(_normal(document.text), [])
-            for index in exact:
-                yield Leak(id=document.id, against=self._ids[index], share=1.0, exact=True)
-            shingles = _shingles(document.text)
-            common = Counter(
-                index for shingle in shingles for index in self._by_shingle.get(shingle, ())
-            )
-            for index, count in sorted(common.items()):
-                size = min(len(shingles), self._sizes[index])
-                share = count / size
-                if size >= MIN_SHINGLES and share >= self._near_share and index not in exact:
-                    yield Leak(
-                        id=document.id, against=self._ids[index], share=round(share, 3), exact=False
-                    )
+def find_leaks(
+    documents: Sequence[Document], held_out: Sequence[Document], *, near_share: float = NEAR_SHARE
+) -> Leakage:
+    """Look for documents, or good parts of them, in a set that is held out.
+
+    Args:
+        documents: The data. Documents that name no package count as one package.
+        held_out: What must not be among them.
+        near_share: Containment from which two texts are near duplicates, in (0, 1].
+    """
+    if not held_out:
+        return Leakage()
+    whole: dict[str, list[int]] = {}
+    others = [_shingles(document.text) for document in held_out]
+    by_shingle: dict[str, list[int]] = {}
+    packages: dict[str, set[str]] = {}
+    for index, document in enumerate(held_out):
+        whole.setdefault(_normal(document.text), []).append(index)
+        for shingle in others[index]:
+            by_shingle.setdefault(shingle, []).append(index)
+            packages.setdefault(shingle, set()).add(document.package)
+    # Of each document, how many shingles it has and which of them any document held out has.
+    known: list[tuple[int, set[str]]] = []
+    for document in documents:
+        shingles = _shingles(document.text)
+        known.append((len(shingles), shingles & by_shingle.keys()))
+        for shingle in known[-1][1]:
+            packages[shingle].add(document.package)
+    boilerplate = {
+        shingle for shingle, names in packages.items() if len(names) >= BOILERPLATE_PACKAGES
+    }
+    leaks: list[Leak] = []
+    by_boilerplate = 0
+    for document, (size, common) in zip(documents, known, strict=True):
+        normal = _normal(document.text)
+        exact = whole.get(normal, []) if normal else []
+        for index in exact:
+            leaks.append(Leak(id=document.id, against=held_out[index].id, share=1.0, exact=True))
+        telling = common - boilerplate
+        for index in sorted({at for shingle in common for at in by_shingle[shingle]}):
+            other = others[index]
+            if index in exact or _share(size, common, other) < near_share:
+                continue
+            share = _share(size - len(common) + len(telling), telling, other - boilerplate)
+            if share < near_share:
+                by_boilerplate += 1
+                continue
+            against = held_out[index].id
+            leaks.append(Leak(id=document.id, against=against, share=round(share, 3), exact=False))
+    return Leakage(tuple(leaks), by_boilerplate)
+
+
+def _share(size: int, common: Set[str], other: Set[str]) -> float:
+    """Containment of a text in another, or the other in it; 0 where one is too short to say.
+
+    Args:
+        size: How many shingles the text has.
+        common: Those of them that any text held out has.
+        other: Those of the other text.
+    """
+    smaller = min(size, len(other))
+    return len(common & other) / smaller if smaller >= MIN_SHINGLES else 0.0
 
 
 def _normal(text: str) -> str:
