@@ -1044,3 +1044,64 @@ def test_a_message_and_its_line_end_are_one_write(monkeypatch, capsys):
         assert cli.main(["detect", "missing.py", *NONE, "--format", "jsonl"]) != 0
     assert written
     assert all(text.endswith("\n") for text in written)
+
+
+# --------------------------------------------------------------------------------------------------
+# pii evaluate
+
+
+def gold_file():
+    start = TEXT.index(EMAIL)
+    span = {"start": start, "end": start + len(EMAIL), "label": "EMAIL", "kind": "real"}
+    return write("gold.jsonl", json.dumps({"id": "a", "text": TEXT, "spans": [span]}) + "\n")
+
+
+def test_an_evaluation_prints_a_table_and_writes_the_predictions_and_the_page(run):
+    gold = gold_file()
+    done = run("pii", "evaluate", gold, *NONE, "--predictions", "p.jsonl", "--report", "page.html")
+
+    assert (done.code, done.messages) == (0, [])
+    rows = [line.split() for line in done.out.decode().splitlines()]
+    (email,) = (row for row in rows if row[:1] == ["EMAIL"])
+    assert email[1:4] == ["1.000", "1.000", "1.000"]
+    (written,) = map(json.loads, Path("p.jsonl").read_text().splitlines())
+    assert [span["label"] for span in written["spans"]] == ["EMAIL", "IP_ADDRESS"]
+    page = Path("page.html").read_text()
+    assert f'<mark class="found">{IP}</mark>' in page
+    assert EMAIL not in done.out.decode()
+
+
+def test_two_prediction_files_are_compared_without_a_model(run):
+    gold = gold_file()
+    run("pii", "evaluate", gold, *NONE, "--predictions", "p.jsonl")
+    write("q.jsonl", '{"id": "a", "spans": []}\n')
+    done = run("pii", "evaluate", gold, "--compare", "p.jsonl", "--compare", "q.jsonl", "--json")
+
+    (found,) = [json.loads(done.out)]
+    assert [system["name"] for system in found["systems"]] == ["p.jsonl", "q.jsonl", "none"]
+    (comparison,) = found["comparisons"]
+    assert (comparison["first"], comparison["second"]) == ("p.jsonl", "q.jsonl")
+    assert comparison["labels"]["EMAIL"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--compare", "absent"), "absent: No such file or directory; expected predictions"),
+        (("--model", "tyny"), "unknown model 'tyny' (did you mean tiny?)"),
+        (
+            ("--compare", "a", "--compare", "b", "--predictions", "c"),
+            "--predictions writes a model's spans; give --model too",
+        ),
+    ],
+)
+def test_an_evaluation_of_what_is_not_there_is_one_line(run, arguments, message):
+    gold = write(
+        "gold.jsonl",
+        '{"id": "a", "text": "x", "spans": [{"start": 0, "end": 1, '
+        '"label": "EMAIL"}]}\n{"id": "b", "text": "", "spans": []}\n',
+    )
+    done = run("pii", "evaluate", gold, *arguments)
+    assert (done.code, done.out) == (2, b"")
+    (said,) = done.messages
+    assert said.startswith(message)

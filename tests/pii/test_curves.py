@@ -49,6 +49,11 @@ def test_every_prediction_is_in_one_bin_and_bins_rise(scores, right):
     assert 0 <= result.error <= 1
 
 
+def test_the_last_bin_holds_certainty_too():
+    result = reliability([document()], [[span(0, 0.9), span(10, 1.0)]])["micro"]
+    assert [b.predictions for b in result.bins] == [2]
+
+
 def test_predictions_inside_what_is_not_wanted_have_no_part_in_calibration():
     result = reliability([document(span(0, kind="example"))], [[span(0, 0.4), span(20, 0.4)]])
     assert [b.predictions for b in result["NAME"].bins] == [1]

@@ -82,6 +82,7 @@ def test_the_first_is_compared_with_each_file(documents, tmp_path):
 
 def test_each_threshold_of_the_curve_is_what_a_detector_with_that_threshold_finds(documents):
     evaluation = evaluate(documents, ["tiny"], curves=True)
+    assert [one.name for one in evaluation.scored] == ["tiny", "none"]
     tiny = evaluation.scored[0].predictions
     for threshold in (0.3, 0.9):
         predictions = predict(load_detector(min_score=threshold), documents)

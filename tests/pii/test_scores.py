@@ -2,6 +2,7 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from pii.annotations import Document
 from pii.dataset import align_targets
 from pii.labels import LABELS, TAGS
 from pii.predictions import write_predictions
-from pii.resampling import Bootstrap
-from pii.scores import group_scores, tally
+from pii.resampling import Bootstrap, interval
+from pii.scores import f1_of, group_scores, tally
 from pii.spans import Span
 
 SCORER = Path(__file__).parents[3] / "shared" / "gold" / "score.py"
@@ -132,29 +133,39 @@ def test_scores_by_token_are_those_of_seqeval():
 
 
 def test_tokens_of_spans_that_are_not_wanted_are_neither_right_nor_wrong():
-    text = "John Doe wrote it"
     placeholder = Span(start=0, end=8, label="NAME", kind="example")
-    found = Span(start=0, end=8, label="NAME")
-    document = Document(id="a", language="", package="", path="", text=text, spans=(placeholder,))
-    words = [np.array([(0, 4), (5, 8), (9, 14), (15, 17)], np.int32)]
+    ada = Span(start=21, end=24, label="NAME")
+    document = Document(
+        id="a",
+        language="",
+        package="",
+        path="",
+        text="John Doe wrote it to Ada",
+        spans=(placeholder, ada),
+    )
+    words = [np.array([(0, 4), (5, 8), (9, 14), (15, 17), (18, 20), (21, 24)], np.int32)]
 
-    def token_score(spans):
+    def token_score(*spans):
         group = tally([document], [spans], words)["label"]["NAME"]
         return group_scores(group, Bootstrap(1)).token
 
-    assert token_score([found]) == token_score([])
-    longer = Span(start=0, end=14, label="NAME")
-    assert token_score([longer]) == token_score([])  # precision 0 either way
-    real = Document(id="a", language="", package="", path="", text=text, spans=(found,))
-    group = tally([real], [[found]], words)["label"]["NAME"]
-    assert group_scores(group, Bootstrap(1)).token.f1 == 1
+    doe = Span(start=0, end=8, label="NAME")
+    assert token_score(ada).f1 == 1
+    assert token_score(doe, ada).f1 == 1
+    assert token_score(doe).f1 == 0
+    # What reaches beyond them is wrong.
+    assert token_score(Span(start=0, end=14, label="NAME"), ada).precision == 0.5
 
 
-def test_exact_scores_are_a_part_of_those_with_overlap():
-    ours = scores_of(*random_case(4))
-    for scores in ours.values():
-        assert scores.exact.recall <= scores.overlap.recall
-    assert 0 < ours["micro"].exact.f1 < ours["micro"].overlap.f1
+def test_exact_scores_count_the_very_same_limits():
+    documents, predictions = random_case(4)
+    found = 0
+    for document, predicted in zip(documents, predictions, strict=True):
+        limits = Counter((s.start, s.end, s.label) for s in document.spans if s.kind == "real")
+        found += (limits & Counter((s.start, s.end, s.label) for s in predicted)).total()
+    micro = scores_of(documents, predictions)["micro"]
+    assert micro.exact.recall == found / micro.support
+    assert micro.exact.f1 < micro.overlap.f1
 
 
 @pytest.mark.parametrize("dimension", ["language", "document length", "span length"])
@@ -179,8 +190,11 @@ def test_a_group_of_documents_has_the_scores_of_these_documents_alone():
 
     for field in ("overlap", "exact", "token", "support", "leaked", "excess", "clean_flagged"):
         assert getattr(in_group, field) == getattr(alone, field), field
-    low, high = in_group.f1_interval
-    assert low < in_group.overlap.f1 < high
+    # In each resample as many of them are drawn as among all documents.
+    micro = tally(documents, predictions, characters(documents))["label"]["micro"].counts.copy()
+    micro[[at for at in range(len(documents)) if at not in of_go]] = 0
+    sums = Bootstrap(len(documents)).sums(micro, np.arange(len(documents)))
+    assert in_group.f1_interval == interval(f1_of(sums))
 
 
 def test_lengths_fall_into_groups_with_their_upper_limit():
