@@ -22,6 +22,8 @@ DATA = {
     "starencoder/py.typed",
     "pii/py.typed",
     "pii/synthesis.toml",
+    "pii/label_map.toml",
+    "pii/gold/annotations.jsonl",
     *(f"pretrain/presets/{name}.toml" for name in ("debug", "starencoder-125m", "tiny")),
     *(f"{MODEL}/{name}" for name in ("README.md", "packages.toml", "recipe.toml")),
     *(f"{MODEL}/{name}" for name in ("config.json", "tokenizer.json", "tokenizer_config.json")),
