@@ -211,14 +211,15 @@ def _curve_sections(evaluation: Evaluation) -> Iterator[str]:
     for label in (*LABELS, MICRO):
         curves = {}
         for number, scored in enumerate(evaluation.scored, 1):
-            points = [
+            # Each once: the patterns' point is the same at every threshold.
+            points = dict.fromkeys(
                 (c.recall, c.precision)
                 for counts in scored.predictions.sweep.values()
                 if (c := counts[label]).found + c.extra
-            ]
-            curves[f"{number}"] = points
+            )
             in_use = scored.labels[label].overlap
             if points:
+                curves[f"{number}"] = list(points)
                 curves[f"{number}, as scored above"] = [(in_use.recall, in_use.precision)]
         charts.append(_figure(label, unit_chart(f"curve {label}", curves, "recall", "precision")))
     names = table(
@@ -243,10 +244,11 @@ def _calibration_sections(evaluation: Evaluation) -> Iterator[str]:
             continue
         charts, rows = [], []
         for label, reliability in by_label.items():
-            points = [(b.score, b.right) for b in reliability.bins]
-            curves = {"the ideal": [(0.0, 0.0), (1.0, 1.0)], "predictions": points}
-            chart = unit_chart(f"calibration {number} {label}", curves, "score", "share right")
-            charts.append(_figure(label, chart))
+            if reliability.bins:
+                points = [(b.score, b.right) for b in reliability.bins]
+                curves = {"the ideal": [(0.0, 0.0), (1.0, 1.0)], "predictions": points}
+                chart = unit_chart(f"calibration {number} {label}", curves, "score", "share right")
+                charts.append(_figure(label, chart))
             predictions = sum(b.predictions for b in reliability.bins)
             rows.append([label, f"{reliability.error:.3f}", str(predictions)])
         header = ("", "expected calibration error", "predictions")

@@ -86,3 +86,26 @@ def test_a_page_that_cannot_be_written_is_one_error(evaluation, tmp_path, monkey
     path.touch()
     with pytest.raises(OutputError, match=r"page: cannot be written"):
         write_report(evaluation, path / "page")
+
+
+def test_curves_and_calibration_are_drawn_of_what_has_scores(evaluation, tmp_path, monkeypatch):
+    drawn = {}
+
+    def draw(title, curves, x, y):
+        assert title not in drawn
+        drawn[title] = curves
+        return ""
+
+    monkeypatch.setattr("pii.evaluation_report.unit_chart", draw)
+    path = tmp_path / "page.html"
+    write_report(evaluate(evaluation.documents, ["tiny"], curves=True), path)
+
+    calibrated = [title for title in drawn if title.startswith("calibration")]
+    assert "calibration 0 NAME" in calibrated
+    assert "calibration 0 PASSWORD" not in calibrated
+    # Patterns have one point, whatever the threshold; of names they have none.
+    assert drawn["curve EMAIL"]["2"] == drawn["curve EMAIL"]["2, as scored above"]
+    assert list(drawn["curve NAME"]) == ["1", "1, as scored above"]
+    page = path.read_text(encoding="utf-8")
+    assert "<h2>Calibration of tiny</h2>" in page
+    assert "Calibration of none" not in page
