@@ -177,13 +177,16 @@ def test_an_unknown_foreign_label_is_named_and_the_map_is_suggested(tmp_path):
 
 
 def test_a_label_map_of_ones_own_is_laid_over_the_default(tmp_path):
-    path = write(tmp_path / "d.jsonl", pii_row(entity("PHONE"), entity("IP_ADDRESS", 25, 33)))
+    path = write(
+        tmp_path / "d.jsonl",
+        pii_row(entity("PHONE"), entity("IP_ADDRESS", 25, 33), entity("KEY", 0, 1)),
+    )
     table = tmp_path / "map.toml"
     table.write_text('[labels]\nPHONE = ["KEY", "example"]\nIP_ADDRESS = "ignore"\n')
 
     read = read_annotated(str(path), label_map=load_label_map(table))
 
-    assert in_short(read) == [[(5, 15, "KEY", "example")]]
+    assert in_short(read) == [[(0, 1, "KEY", "real"), (5, 15, "KEY", "example")]]
     assert read.report.left_out == {"label ignored: IP_ADDRESS": 1}
 
 

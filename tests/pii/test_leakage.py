@@ -24,6 +24,12 @@ def test_a_copy_with_other_white_space_is_an_exact_duplicate():
     assert leakage.leaks == (Leak(id="d", against="e1", share=1.0, exact=True),)
 
 
+def test_a_copy_in_other_letters_is_a_near_duplicate():
+    (leak,) = find_leaks([document("d", words(0, 40).upper())], [document("e", words(0, 40))]).leaks
+
+    assert (leak.share, leak.exact) == (1.0, False)
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_window_that_lies_in_a_file_is_a_near_duplicate(swapped):
     pair = [document("file", words(0, 500)), document("window", words(200, 40))]
@@ -70,6 +76,18 @@ def test_what_two_texts_share_beside_boilerplate_still_counts():
     held_out = [document("e", f"{header} {words(2000, 30)} {words(9000, 9)}", package="p9")]
 
     assert [leak.id for leak in find_leaks(data, held_out).leaks] == ["d2"]
+
+
+def test_the_share_is_of_what_is_left_beside_boilerplate():
+    header, own = words(0, 200), words(5000, 30)
+    data = [document(f"d{n}", f"{header} x{n}", package=f"p{n}") for n in range(1, 6)]
+    window = document("d", f"{header} {own}", package="p6")
+    held_out = [document("e", f"{header} {words(9000, 300)} {own}", package="p9")]
+
+    (leak,) = find_leaks([*data, window], held_out).leaks
+
+    # 26 shingles of its own, and 4 that begin in the header.
+    assert (leak.id, leak.share) == ("d", round(26 / 30, 3))
 
 
 texts = st.lists(st.sampled_from("a b c d".split()), max_size=60).map(" ".join)

@@ -168,7 +168,9 @@ def debian_source(tmp_path):
     change = "--- a/a.py\n+++ b/a.py\n@@ -2,2 +2,2 @@\n-{}\n+{}\n y = 2\n"
     (patches / "one.patch").write_text(change.format("x = 1", "x = 3"))
     (patches / "two.patch").write_text(change.format("x = 3", "x = 4"))
-    (patches / "series").write_text("# first\none.patch -p1\nnone.patch\n../../a.py\ntwo.patch\n")
+    (root / "debian" / "outside.patch").write_text(change.format("x = 1", "x = 9"))
+    series = "# first\n../outside.patch\none.patch -p1\nnone.patch\ntwo.patch\n"
+    (patches / "series").write_text(series)
     return root
 
 
