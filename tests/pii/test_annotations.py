@@ -1,4 +1,5 @@
 import json
+import re
 
 import pyarrow as pa
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+import cli
 from pii.annotations import LabelMap, load_label_map, read_annotated
 from pii.labels import KINDS, LABELS
 from starencoder.errors import ConfigError, DataError
@@ -264,6 +266,19 @@ def test_a_row_without_text_is_counted_and_one_without_entities_is_a_document(tm
     read = read_annotated(str(path))
 
     assert (in_short(read), read.report.left_out) == ([[]], {"row: no text": 1})
+
+
+def test_an_evaluation_of_foreign_rows_says_what_was_left_out(tmp_path, capsys):
+    address = "lena@" + "novak-tools.org"
+    email = {"tag": "EMAIL", "start": 0, "end": len(address), "value": address}
+    rows = {"content": address, "id": "a", "pii": [email, {**email, "tag": "ID"}]}
+    arguments = [str(write(tmp_path / "d.jsonl", rows)), "--model", "none", "--format", "pii"]
+
+    assert cli.main(["pii", "evaluate", *arguments]) == 0
+
+    said = capsys.readouterr()
+    assert re.search(r"EMAIL +1\.0", said.out)
+    assert "left out: 1 label ignored: ID" in said.err
 
 
 def test_a_data_set_of_a_hub_is_streamed_by_its_split(tmp_path):

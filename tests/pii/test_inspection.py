@@ -33,10 +33,12 @@ def test_a_span_of_whole_tokens_is_in_reach():
 
 def test_a_span_within_a_token_is_out_of_reach_exactly_or_at_80_percent_too():
     outside = reach_of(0, 11, text="aaaaaaaaaaa bb")  # 11 of 12 characters
+    before = reach_of(1, 8, text="aaaaaaaa bb")  # 7 of 8
     inside = reach_of(0, 9, text="aaaaaaaaa bbbb")  # 8 of 9
     far = reach_of(9, 11, text="aaaaaaaaa_bb_cc")
 
     assert (outside.between_tokens, outside.between_tokens_80) == (1, 0)
+    assert (before.between_tokens, before.between_tokens_80) == (1, 0)
     assert (inside.between_tokens, inside.between_tokens_80) == (1, 0)
     assert (far.between_tokens, far.between_tokens_80) == (1, 1)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -96,6 +97,32 @@ def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(data, tr
     )
     assert first == again
     assert first != other
+
+
+def test_documents_of_another_form_train_the_same(data, trained, tmp_path):
+    rows = []
+    for line in (data / "gold.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        (span,) = record["spans"]
+        value = record["text"][span["start"] : span["end"]]
+        entity = {**span, "tag": f"{span['label']}_HERE", "value": value}
+        rows.append({"id": record["id"], "content": record["text"], "pii": [entity]})
+    (tmp_path / "pii.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labels = "".join(f'{label}_HERE = ["{label}", "real"]\n' for label in LABELS)
+    (tmp_path / "map.toml").write_text(f"[labels]\n{labels}")
+    source = TrainData(
+        path=str(tmp_path / "pii.jsonl"),
+        format="pii",
+        label_map=str(tmp_path / "map.toml"),
+        copies=2,
+        revalue=True,
+    )
+
+    config = dataclasses.replace(config_of(data), data=(source,))
+    train(config, tmp_path / "again", threads=1)
+
+    again = (tmp_path / "again" / "model.safetensors").read_bytes()
+    assert again == (trained / "model.safetensors").read_bytes()
 
 
 def test_weights_are_learned_and_what_is_saved_is_their_average(data, trained, tmp_path):
