@@ -386,16 +386,11 @@ def _read_hub(item: Input) -> Iterator[_Row]:
     # The Stack has a folder per language, other datasets have configurations.
     chosen = {"data_dir" if "/" in source.subset else "name": source.subset or None}
     try:
-        rows = load_dataset(source.path, split="train", streaming=True, **chosen)
-        names = rows.column_names
-        first = None
-        if names is None:
-            rows = iter(rows)
-            first = next(rows, None)
-            names = [] if first is None else list(first)
-        if names:
-            _, language = _columns(item, names)
-            for values in rows if first is None else itertools.chain([first], rows):
+        rows = iter(load_dataset(source.path, split="train", streaming=True, **chosen))
+        first = next(rows, None)
+        if first is not None:
+            _, language = _columns(item, list(first))
+            for values in itertools.chain([first], rows):
                 yield _Row(values, values.get(language) if language else None)
     except (OSError, ValueError) as error:
         raise DataError(
@@ -422,7 +417,7 @@ def _list_files(source: SourceConfig, dropped: Dropped) -> Iterator[Input]:
         )
     reasons: Counter[str] = Counter()
     for path in find_source_files(folder, reasons):
-        language = source.language or language_of(path) or UNKNOWN
+        language = known_language(source.language or language_of(path) or UNKNOWN)
         yield Input(source, str(path), path.stat().st_size, language)
     dropped.documents.update({(reason, UNKNOWN): n for reason, n in reasons.items()})
 

@@ -71,11 +71,6 @@ class RunDirectory:
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({reason_of(error)})") from error
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the last step was done."""
-        return (self.path / DONE_FILE).exists()
-
     def mark_done(self, step: int) -> None:
         """Say that the last step was done and all is written.
 
@@ -113,18 +108,16 @@ class RunDirectory:
                 step,
             )
 
-    def trim(self, step: int) -> int:
-        """Drop the metrics of steps after `step`, from which the run goes on; how many lines.
+    def trim(self, step: int) -> None:
+        """Drop the metrics of steps after `step`, from which the run goes on.
 
         Raises:
             OutputError: They cannot be written; they are as before.
         """
         if not self._metrics.exists():
-            return 0
-        lines = read_metrics(self.path)
-        kept = [line for line in lines if line.step <= step]
+            return
+        kept = [line for line in read_metrics(self.path) if line.step <= step]
         write_whole(self._metrics, "".join(line.to_json() for line in kept).encode())
-        return len(lines) - len(kept)
 
     def close(self) -> None:
         """Let another process have the directory."""
@@ -221,6 +214,11 @@ def read_done_step(run: Path) -> int:
         raise DataError(
             f"{path}: not readable as a number of steps; remove it to resume"
         ) from error
+
+
+def is_done(run: Path) -> bool:
+    """Whether the run's last step was done."""
+    return (run / DONE_FILE).exists()
 
 
 def is_running(run: Path) -> bool:

@@ -41,7 +41,6 @@ LARGEST_VOCABULARY = 1 << 16
 
 _COUNTS = "token_counts.bin"
 _COUNT_DTYPE = np.dtype("<u8")
-_READ_BYTES = 1 << 24
 # A mapped file holds a descriptor; systems allow 1,024 a process.
 _OPEN_SHARDS = 64
 _DO = "make it again with: starencoder pretrain prepare"
@@ -304,7 +303,7 @@ class TokenShards:
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         """Wrap what `open_shards` has checked."""
         self.manifest = manifest
-        self.tokenizer_dir = directory
+        self.directory = directory
 
     @property
     def fingerprint(self) -> str:
@@ -319,7 +318,7 @@ class TokenShards:
 
     def split(self, name: str) -> DocumentSet:
         """The documents of `train` or `held_out`."""
-        return DocumentSet(self.tokenizer_dir, self.manifest.splits[name])
+        return DocumentSet(self.directory, self.manifest.splits[name])
 
     def verify(self) -> None:
         """Compare the checksums of all tokens.
@@ -335,7 +334,7 @@ class TokenShards:
     @cached_property
     def token_counts(self) -> np.ndarray:
         """How often the train split's entries have each id: uint64, shape `(vocab_size,)`."""
-        path = self.tokenizer_dir / _COUNTS
+        path = self.directory / _COUNTS
         counts = np.frombuffer(_read(path), _COUNT_DTYPE)
         _check(path, "ids", len(counts), self.manifest.vocab_size)
         return counts
@@ -343,20 +342,18 @@ class TokenShards:
     @cached_property
     def line_ends(self) -> np.ndarray:
         """Which ids end a line, up to the next line's indentation: bool, `(vocab_size,)`."""
-        tokenizer = load_tokenizer(self.tokenizer_dir)
+        tokenizer = load_tokenizer(self.directory)
         texts = (tokenizer.decode([index]) for index in range(self.manifest.vocab_size))
         return np.array([text.rstrip(" \t").endswith(("\n", "\r")) for text in texts])
 
     def _verify_tokens(self, shard: Shard) -> None:
-        path = self.tokenizer_dir / f"{shard.name}.tokens"
-        digest = xxhash.xxh3_64()
+        path = self.directory / f"{shard.name}.tokens"
         try:
             with path.open("rb") as file:
-                while block := file.read(_READ_BYTES):
-                    digest.update(block)
+                found = hashlib.file_digest(file, xxhash.xxh3_64).hexdigest()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({reason_of(error)}); {_DO}") from error
-        _check(path, "checksum", digest.hexdigest(), shard.tokens_xxh3)
+        _check(path, "checksum", found, shard.tokens_xxh3)
 
 
 def open_shards(directory: Path) -> TokenShards:

@@ -135,7 +135,6 @@ def test_neither_a_file_nor_a_preset(tmp_path):
         ("data.mask_share=0", r"mask_share must be in \(0, 1\), got 0"),
         ("data.mask_share=1", r"mask_share must be in \(0, 1\)"),
         ("data.mask_policy=none", "mask_policy must be one of 80-10-10, mask"),
-        ("data.seq_length=15", "seq_length must be 16 or more"),
         ("data.workers=-1", "workers must be 0 or more"),
         ("model.architecture=huge", "model.architecture must be one of"),
         ("optimizer.betas=[0.9]", r"betas must be two numbers in \[0, 1\)"),
@@ -181,7 +180,6 @@ def test_a_setting_out_of_range_is_refused_with_its_range(assignment, message):
     [
         "prepare.held_out=0",
         "prepare.weights.Go=0",
-        "data.seq_length=16",
         "optimizer.betas=[0, 0]",
         "optimizer.weight_decay=0",
         "optimizer.decay_share=1",

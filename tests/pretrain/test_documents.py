@@ -350,3 +350,14 @@ def test_json_lines_and_parquet_of_the_same_rows_give_the_same_documents(tmp_pat
         read(SourceConfig(path=str(tmp_path), format="jsonl"))[0]
         == read(SourceConfig(path=str(tmp_path)))[0]
     )
+
+
+def test_the_language_of_source_files_may_be_set_by_any_of_its_names(tmp_path):
+    (tmp_path / "a.txt").write_text("x" * 200)
+    documents, _ = read(SourceConfig(path=str(tmp_path), format="files", language="python"))
+    assert [document.language for document in documents] == ["Python"]
+
+
+def test_source_files_are_no_issues():
+    with pytest.raises(ConfigError, match="kind must be code where format is files, got issues"):
+        SourceConfig(path="x", format="files", kind="issues")
