@@ -353,7 +353,7 @@ def test_json_lines_and_parquet_of_the_same_rows_give_the_same_documents(tmp_pat
 
 
 def test_the_language_of_source_files_may_be_set_by_any_of_its_names(tmp_path):
-    (tmp_path / "a.txt").write_text("x" * 200)
+    (tmp_path / "a.txt").write_text("x = 1\n" * 200)
     documents, _ = read(SourceConfig(path=str(tmp_path), format="files", language="python"))
     assert [document.language for document in documents] == ["Python"]
 
