@@ -413,7 +413,9 @@ def test_a_killed_run_leaves_no_data_set_and_no_process(tmp_path, tokenizer_dir)
     assert job.returncode == -9
     with pytest.raises(DataError, match="no token shards"):
         open_shards(tmp_path / "data")
+    deadline = time.monotonic() + 60
     while processes_of(job.pid):
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
