@@ -219,8 +219,11 @@ class RunConfig:
             "evaluate_every", "log_every",
         ):  # fmt: skip
             _at_least(self, name, 1)
-        for name in ("seed", "evaluate_rows"):
-            _at_least(self, name, 0)
+        _at_least(self, "evaluate_rows", 0)
+        if not 0 <= self.seed < 2**64:
+            raise ConfigError(f"seed must be in [0, 2^64), got {self.seed}")
+        if not self.output:
+            raise ConfigError("output must not be empty")
         if self.batch_rows % self.micro_rows:
             raise ConfigError(
                 f"batch_rows ({self.batch_rows}) must be a multiple of "

@@ -36,6 +36,7 @@ from pretrain.documents import (
 from pretrain.filters import DUPLICATE, check_filters, reason_to_drop
 from pretrain.shards import (
     MANIFEST,
+    MOST_LANGUAGES,
     SPLITS,
     TOKEN_DTYPE,
     Manifest,
@@ -83,7 +84,6 @@ def prepare(
         MissingExtraError: A package that a source needs is not installed.
     """
     began = time.monotonic()
-    seed %= 2**64
     directory, tokenizer_dir = Path(data.directory), Path(data.tokenizer)
     disabled = check_filters(config.disable)
     if not config.sources:
@@ -297,6 +297,11 @@ class _Job:
                 self._drop(SAMPLED_OUT, chosen.language)
                 continue
             language = self.languages.setdefault(chosen.language, len(self.languages))
+            if language == MOST_LANGUAGES:
+                raise DataError(
+                    f"more than {MOST_LANGUAGES:,} languages; set the source's language_column to "
+                    "the column that has them, or prepare.languages to those that are wanted"
+                )
             self.writers[split].add(ids, language, entries)
             self.counts[split][chosen.language].update(
                 documents=1, tokens=len(ids), characters=chosen.chars, entries=entries
@@ -402,7 +407,8 @@ def _origin(config: PrepareConfig, seed: int, inputs: Sequence[Input]) -> dict[s
     del settings["workers"]
     digest = xxhash.xxh3_64()
     for item in inputs:
-        digest.update(f"{item.name}\0{item.size}\0".encode("utf-8", "surrogatepass"))
+        described = f"{item.name}\0{item.size}\0{item.changed}\0"
+        digest.update(described.encode("utf-8", "surrogatepass"))
     origin = {"settings": settings, "seed": seed, "inputs_xxh3": digest.hexdigest()}
     return cast(dict[str, object], json.loads(json.dumps(origin)))
 

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from pretrain.checkpoints import Checkpoint
 from pretrain.config import PretrainConfig
-from pretrain.run_dir import read_config, read_done_step
+from pretrain.run_dir import (
+    CONFIG_FILE,
+    DONE_FILE,
+    MODEL_FOLDER,
+    read_config,
+    read_done_step,
+)
 from starencoder.errors import CheckpointError, ConfigError
 from starencoder.toml import flatten
 
@@ -126,6 +132,12 @@ def check_done_run(config: PretrainConfig) -> None:
         ConfigError: The message says what differs.
     """
     run = Path(config.run.output)
+    for name in (CONFIG_FILE, MODEL_FOLDER):
+        if not (run / name).exists():
+            raise ConfigError(
+                f"{run}: the run is done, but {name} is missing; remove {run / DONE_FILE} and go "
+                f"on with --resume to write it again"
+            )
     state = read_config(run)
     _check_same_settings(config, state, str(run))
     done = read_done_step(run)

@@ -26,6 +26,8 @@ LOCK_FILE = "lock"
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 DONE_FILE = "DONE"
+_MOST_STEPS = 1 << 53
+"""More than any run has; larger ones, which are no step, cannot be drawn."""
 MODEL_FOLDER = "model"
 
 _TRIES, _SECONDS_BETWEEN = 10, 0.1
@@ -174,11 +176,15 @@ def read_metrics(run: Path) -> list[MetricsLine]:
             line = MetricsLine(values.pop("kind"), values.pop("step"), values)
         except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
             line = None
-        if line and isinstance(line.kind, str) and isinstance(line.step, int):
+        if line and isinstance(line.kind, str) and _is_step(line.step):
             lines.append(line)
         else:
             _LOG.warning("%s line %d: not a line of metrics; left out", path, number)
     return lines
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= _MOST_STEPS
 
 
 def read_config(run: Path) -> dict[str, object]:

@@ -19,6 +19,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,7 @@ SPLITS = ("train", "held_out")
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("language", "<u2"), ("_", "<u2")])
 TOKEN_DTYPE = np.dtype("<u2")
 LARGEST_VOCABULARY = 1 << 16
+MOST_LANGUAGES = 1 << 16
 
 _COUNTS = "token_counts.bin"
 _COUNT_DTYPE = np.dtype("<u8")
@@ -80,7 +82,8 @@ class Manifest:
     left_out: Mapping[str, Mapping[str, int]]
     """reason -> language -> documents."""
     prepare: Mapping[str, object]
-    """The resolved settings, the seed, versions, and a checksum of the input's names and sizes."""
+    """The resolved settings, the seed, versions, and a checksum of the input's names, sizes and
+    dates."""
 
     def to_json(self) -> str:
         """The content of `manifest.json`."""
@@ -164,7 +167,8 @@ class ShardWriter:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # the disk is full, as an error before this one says
+                self._file.close()
 
     def _finish(self) -> None:
         assert self._file is not None
@@ -210,7 +214,9 @@ def write_manifest(directory: Path, manifest: Manifest, token_counts: np.ndarray
         OutputError: The directory cannot be written.
     """
     write_whole(directory / _COUNTS, token_counts.astype(_COUNT_DTYPE).tobytes())
-    write_whole(directory / MANIFEST, manifest.to_json().encode())
+    # A path that is not UTF-8 has lone surrogates, for which JSON has escapes, these ones.
+    content = manifest.to_json().encode("utf-8", "backslashreplace")
+    write_whole(directory / MANIFEST, content)
 
 
 class DocumentSet:
@@ -320,13 +326,13 @@ class TokenShards:
         """The documents of `train` or `held_out`."""
         return DocumentSet(self.directory, self.manifest.splits[name])
 
-    def verify(self) -> None:
-        """Compare the checksums of all tokens.
+    def verify(self, *, part: int = 0, parts: int = 1) -> None:
+        """Compare the checksums of all tokens, or of one of equal parts of the shards.
 
         Raises:
             DataError: A file cannot be read or is not as it was written.
         """
-        shards = [shard for split in self.manifest.splits.values() for shard in split]
+        shards = [shard for split in self.manifest.splits.values() for shard in split][part::parts]
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             for _ in pool.map(self._verify_tokens, shards):
                 pass

@@ -8,6 +8,7 @@ ends with the same bits as one that was not, on the same number of processes.
 
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Generator
@@ -454,8 +455,17 @@ def _open_data(config: PretrainConfig, accelerator: Accelerator) -> TokenShards:
                 f"{config.data.directory} was made with; leave the setting out, or prepare the "
                 f"data with it"
             )
-    if config.data.verify and accelerator.is_main_process:
-        shards.verify()
+    fingerprints = gather_object([shards.fingerprint])
+    other = next((rank for rank, own in enumerate(fingerprints) if own != fingerprints[0]), 0)
+    if other:
+        raise ConfigError(
+            f"data.directory: {config.data.directory} is another data set on rank {other} than on "
+            f"rank 0; copy the same one to every machine"
+        )
+    if config.data.verify:
+        # A machine may have a copy of its own, and its ranks share the work.
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        shards.verify(part=accelerator.local_process_index, parts=here)
     accelerator.wait_for_everyone()
     return shards
 
