@@ -95,6 +95,18 @@ class Dropped:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Inputs that could not be read, or not to their end: address -> why."""
 
+    def by_reason(self) -> dict[str, dict[str, int]]:
+        """Documents: reason -> language -> number."""
+        found: dict[str, dict[str, int]] = {}
+        for (reason, language), number in sorted(self.documents.items()):
+            found.setdefault(reason, {})[language] = number
+        return found
+
+    def __str__(self) -> str:
+        sums = {reason: sum(numbers.values()) for reason, numbers in self.by_reason().items()}
+        sums["unreadable inputs"] = len(self.unreadable)
+        return ", ".join(f"{n} {reason}" for reason, n in sums.items() if n)
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
