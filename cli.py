@@ -1077,16 +1077,13 @@ def run_pretrain_plan(arguments: argparse.Namespace) -> int:
     """Say what a run takes."""
     from pretrain.config import load_config
     from pretrain.plan import plan, plan_text
-    from starencoder.config import PRESETS
 
-    config = load_config(arguments.config, arguments.overrides)
     planned = plan(
-        config,
+        load_config(arguments.config, arguments.overrides),
         gpu=arguments.gpu,
         gpus=arguments.gpus,
         mfu=arguments.mfu,
         price=arguments.price,
-        vocab_size=PRESETS[config.model.architecture].vocab_size,
     )
     _write(plan_text(planned))
     return 0

@@ -28,13 +28,12 @@ def main() -> None:
     parser.add_argument("--preset", default="starencoder-125m", choices=PRESETS)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary folder")
-    parser.add_argument("--prepare", action="store_true", help="make the buffers before the start")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        measure(Path(folder), options.preset, options.device, prepare=options.prepare)
+        measure(Path(folder), options.preset, options.device)
 
 
-def measure(folder: Path, preset: str, device: str, *, prepare: bool) -> None:
+def measure(folder: Path, preset: str, device: str) -> None:
     """Save some checkpoints of a preset's size into a folder."""
     with torch.device("meta"):
         shapes = PretrainingModel(PRESETS[preset]).state_dict()
@@ -52,10 +51,9 @@ def measure(folder: Path, preset: str, device: str, *, prepare: bool) -> None:
     print(f"{preset} on {device}, {torch.get_num_threads()} threads: {size / 1e9:.2f} GB")
     before = _peak_memory()
     writer = CheckpointWriter(folder, keep=2)
-    if prepare:
-        start = time.perf_counter()
-        writer.prepare(groups)
-        print(f"{'buffers made':34} {time.perf_counter() - start:6.2f} s")
+    start = time.perf_counter()
+    writer.prepare(groups)  # as the trainer does after its first step
+    print(f"{'buffers made':34} {time.perf_counter() - start:6.2f} s")
     writer.save(1, groups, {}, wait=True)
     print(f"{'first save':34} {_row(writer)}")
     for step in range(2, 2 + LATER_SAVES):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pretrain.batches import BatchMaker, iter_steps
+from pretrain.config import DataConfig
 from pretrain.rows import Documents, Vocabulary
 from pretrain.shards import open_shards
 
@@ -83,7 +84,7 @@ def make(data: Path | None) -> BatchMaker:
     else:
         shards = open_shards(data)
         documents, vocabulary = shards.split("train"), Vocabulary.of(shards)
-    return BatchMaker(documents, vocabulary, seq_length=SEQ_LENGTH, seed=1)
+    return BatchMaker(documents, vocabulary, DataConfig(), seq_length=SEQ_LENGTH, seed=1)
 
 
 def print_packing(maker: BatchMaker, steps: int) -> None:

@@ -43,8 +43,7 @@ from torch.utils.data import Dataset
 from benchmarks.pretrain_data import GeneratedDocuments
 from benchmarks.speed import cpu_name
 from pretrain.config import PretrainConfig, load_config
-from pretrain.meter import peak_flops
-from pretrain.plan import flops_per_token
+from pretrain.plan import flops_per_token, peak_flops
 from pretrain.rows import MIN_SEGMENT
 from pretrain.shards import Manifest, ShardWriter, open_shards, tokenizer_sha256, write_manifest
 from pretrain.trainer import pretrain
@@ -400,7 +399,7 @@ def run_trainer(trial: Trial, *, tuned: bool) -> Result:
     counted = torch.cat(lengths[trial.warm_up : -1]).double().cpu()
     tokens = float(counted.sum())
     rate = tokens / (clock[1] - clock[0])
-    peak = peak_flops(torch.device(trial.device))
+    peak = peak_flops(torch.cuda.get_device_name()) if trial.device == "cuda" else None
     flops = flops_per_token(
         load_encoder_config(weights), float((counted**2).sum()) / tokens, config.data.mask_share
     )

@@ -1,6 +1,6 @@
-"""How fast the int8 tagger runs for several shapes, and how fast they train.
+"""How fast the int8 tagger runs for several shapes.
 
-    python -m benchmarks.shapes [--train]
+    python -m benchmarks.shapes
 
 Weights are random. Rates are tokens per second of one core's CPU time (best of several runs), so
 that other work on the machine disturbs them little; the last column is what two processes of one
@@ -38,16 +38,11 @@ SECONDS = 5.0
 def main() -> None:
     """Print one line per shape."""
     parser = argparse.ArgumentParser(description="Speed of the int8 tagger for several shapes.")
-    parser.add_argument("--train", action="store_true", help="measure training instead")
     parser.add_argument("--one", nargs=4, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.one:
         print(sustained_rate(tuple(options.one)))
-        return
-    if options.train:
-        for shape in SHAPES:
-            print(f"{_name(shape):16} {training_rate(shape) / 1e3:6.1f}k tok/s", flush=True)
         return
     columns = "".join(f"  S={length:<5}" for length in LENGTHS)
     print(f"{'shape':16} {'MB':>5}{columns}  2 processes, S=128")
@@ -111,26 +106,6 @@ def sustained_rate(shape: tuple[int, ...]) -> float:
         predict(chunks)
         tokens += len(chunks) * 128
     return tokens / (time.perf_counter() - start)
-
-
-def training_rate(shape: tuple[int, ...]) -> float:
-    """Tokens per second of CPU time in float32, forward, backward and AdamW, 64 x 128, one core."""
-    torch.set_num_threads(1)
-    model = _model(shape).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    ids = torch.randint(0, VOCAB_SIZE, (64, 128))
-    targets = torch.randint(0, len(TAGS), (64, 128))
-    mask = torch.ones_like(ids)
-    best = float("inf")
-    for _ in range(4):
-        start = time.process_time()
-        logits = model(ids, mask)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        torch.autograd.backward(loss)
-        optimiser.step()
-        optimiser.zero_grad()
-        best = min(best, time.process_time() - start)
-    return ids.numel() / best
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +23,7 @@ def choose_varlen(
     accelerator: Accelerator,
     *,
     before: bool | None,
-    first_batch: Callable[[], Batch],
+    batch: Batch,
 ) -> bool:
     """Whether to use the varlen kernel: as set, as before, or if it is faster.
 
@@ -33,7 +32,7 @@ def choose_varlen(
         model: On the accelerator's device.
         accelerator: All ranks choose the same.
         before: What a run that goes on has used so far.
-        first_batch: Gives this rank's first micro-batch, to measure on.
+        batch: One of this rank's, to measure on.
 
     Raises:
         ConfigError: The varlen kernel is asked for and cannot be had.
@@ -51,7 +50,7 @@ def choose_varlen(
         return wanted == "varlen"
     if before is not None:
         return before
-    batch = first_batch().to(accelerator.device)
+    batch = batch.to(accelerator.device)
     bf16 = config.run.precision == "bf16"
     own = [_seconds(model, batch, varlen=kind, bf16=bf16) for kind in (False, True)]
     model.zero_grad(set_to_none=True)

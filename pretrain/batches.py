@@ -11,7 +11,7 @@ import math
 import signal
 import sys
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain.config import MaskPolicy
+from pretrain.config import DataConfig
 from pretrain.masking import Masker
 from pretrain.rows import Documents, Row, Rows, Segment, Vocabulary
 
@@ -69,7 +69,7 @@ class Batch:
     cls_columns: Tensor
     """Column of each pair's `<cls>`, `(pairs,)`."""
     nsp_targets: Tensor
-    """`(pairs,)`, in the convention of the model's `nsp_is_next_index`."""
+    """`(pairs,)`: 1 where the second segment is the next one, as in StarEncoder, else 0."""
     num_tokens: int
     """Positions that are not padding."""
 
@@ -89,12 +89,10 @@ class BatchMaker:
         self,
         documents: Documents,
         vocabulary: Vocabulary,
+        masking: DataConfig,
         *,
         seq_length: int,
         seed: int,
-        mask_share: float = 0.15,
-        mask_policy: MaskPolicy = "80-10-10",
-        nsp_is_next_index: int = 1,
     ) -> None:
         """Set up rows and masks.
 
@@ -102,8 +100,7 @@ class BatchMaker:
             DataError: No document is long enough for a pair.
         """
         self.rows = Rows(documents, vocabulary, seq_length=seq_length, seed=seed)
-        self.masker = Masker(vocabulary, share=mask_share, policy=mask_policy)
-        self.nsp_is_next_index = nsp_is_next_index
+        self.masker = Masker(vocabulary, share=masking.mask_share, policy=masking.mask_policy)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """The rows of these numbers as one micro-batch."""
@@ -151,12 +148,9 @@ class BatchMaker:
             masked_positions[index, : len(positions)] = positions
             targets[index, : len(ids)] = ids
         pairs = [(index, pair) for index, (row, _, _) in enumerate(rows) for pair in row.pairs]
-        is_next = self.nsp_is_next_index
         batch.cls_rows.numpy()[:] = [index for index, _ in pairs]
         batch.cls_columns.numpy()[:] = [pair.column for _, pair in pairs]
-        batch.nsp_targets.numpy()[:] = [
-            is_next if pair.is_next else 1 - is_next for _, pair in pairs
-        ]
+        batch.nsp_targets.numpy()[:] = [int(pair.is_next) for _, pair in pairs]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,14 +257,13 @@ def iter_steps(
         dataset,
         batch_size=None,
         sampler=range(first_step, last_step),
-        collate_fn=_as_it_is,  # type: ignore[arg-type] # typed for lists; here it is one item
         num_workers=workers,
         worker_init_fn=_start_worker,
         prefetch_factor=PREFETCHED_STEPS if workers else None,
         pin_memory=pin_memory,
     )
     # Made here, not where it is first used: workers are forked from the main thread.
-    steps = _unpack(iter(loader))
+    steps = (packed.batches() for packed in iter(loader))
     if not workers:
         return steps
     iterator = _read_ahead(steps)
@@ -295,11 +288,6 @@ class _Steps(Dataset[PackedBatches]):
         return self._maker.pack([numbers[start : start + size] for start in starts])
 
 
-def _unpack(packed_steps: Iterator[PackedBatches]) -> Generator[list[Batch]]:
-    for packed in packed_steps:
-        yield packed.batches()
-
-
 def _read_ahead(steps: Generator[list[Batch]]) -> Generator[list[Batch]]:
     """Take the next step over while the caller is busy with one.
 
@@ -318,10 +306,6 @@ def _read_ahead(steps: Generator[list[Batch]]) -> Generator[list[Batch]]:
 def _close(iterator: Generator[list[Batch]] | None) -> None:
     if iterator is not None:
         iterator.close()
-
-
-def _as_it_is(packed: PackedBatches) -> PackedBatches:
-    return packed
 
 
 def _start_worker(_: int) -> None:

@@ -9,6 +9,7 @@ A folder has the suffix `.partial` until all of it is on the disk. Loading compa
 and goes back to the newest checkpoint that is whole.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -292,6 +293,11 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     return Checkpoint(directory=directory, step=step, tensors=tensors, state=state)
 
 
+def has_checkpoints(folder: Path) -> bool:
+    """Whether there is a checkpoint, whole or not."""
+    return bool(_folders(folder))
+
+
 def _folders(folder: Path) -> list[Path]:
     """Checkpoints by their names, newest first."""
     if not folder.is_dir():
@@ -326,22 +332,18 @@ def _checked_state(directory: Path) -> tuple[int, dict[str, object], list[str]]:
 def _check_file(path: Path, expected: object) -> None:
     if not isinstance(expected, dict):
         raise CheckpointError(f"{path.with_name(CHECKSUMS_FILE)}: no size and xxh3 of {path.name}")
-    digest, size = xxhash.xxh3_128(), 0
     try:
         with path.open("rb") as file:
-            while piece := file.read(_PIECE_BYTES):
-                digest.update(piece)
-                size += len(piece)
+            size = os.fstat(file.fileno()).st_size
+            found = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({reason_of(error)})") from error
     if size != expected.get("bytes"):
         raise CheckpointError(f"{path}: {size} bytes, expected {expected.get('bytes')}")
-    if digest.hexdigest() != expected.get("xxh3"):
-        raise CheckpointError(
-            f"{path}: xxh3 is {digest.hexdigest()}, expected {expected.get('xxh3')}"
-        )
+    if found != expected.get("xxh3"):
+        raise CheckpointError(f"{path}: xxh3 is {found}, expected {expected.get('xxh3')}")
 
 
 def _read_json(path: Path) -> dict[str, object]:

@@ -29,7 +29,7 @@ class SourceConfig:
     kind: Literal["code", "issues", "commits"] = "code"
     """`issues` and `commits` are put together from their columns, with StarCoder's sentinels."""
     text_column: str = "content"
-    """Column of the text; not used by `issues`, `commits` and `files`."""
+    """Column of the text, also of issues and commits that are formatted already."""
     language_column: str = ""
     """Column of the language; empty: `lang` or `language`, if there is one."""
     language: str = ""
@@ -40,6 +40,8 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("path must not be empty")
+        if self.format == "files" and self.kind != "code":
+            raise ConfigError(f"kind must be code where format is files, got {self.kind}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +92,7 @@ class DataConfig:
     seq_length: int | None = None
     """Tokens in a row; as many as the model has positions when left out."""
     mask_share: float = 0.15
+    """Share of a row's tokens that are hidden, in (0, 1)."""
     mask_policy: MaskPolicy = "80-10-10"
     """Of the chosen tokens 80 % become mask, 10 % random, 10 % stay; or all become mask."""
     workers: int = 1
@@ -100,8 +103,6 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 < self.mask_share < 1:
             raise ConfigError(f"mask_share must be in (0, 1), got {self.mask_share}")
-        if self.seq_length is not None:
-            _at_least(self, "seq_length", 16)
         _at_least(self, "workers", 0)
 
 
@@ -146,13 +147,17 @@ class OptimizerConfig:
     learning_rate: float = 6e-4
     """Peak."""
     betas: tuple[float, ...] = (0.9, 0.98)
+    """Decay of Adam's first and second moment, each in [0, 1)."""
     eps: float = 1e-6
+    """Added to the root of the second moment."""
     weight_decay: float = 0.01
     """Of matrices; biases and layer norms have none."""
     clip_norm: float = 1.0
+    """Longest gradient, in the 2-norm over all weights."""
     schedule: Literal["linear", "wsd"] = "linear"
     """After the warm-up: linear to 0, or stable and then decaying as 1 - sqrt (wsd)."""
     warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
     decay_share: float = 0.2
     """Share of all steps that wsd decays over."""
 
@@ -176,11 +181,13 @@ class RunConfig:
     output: str = "run"
     """Run directory: checkpoints, metrics, and the finished model in `model/`."""
     steps: int = 1000
+    """Updates of the weights, bad steps included."""
     batch_rows: int = 32
     """Rows per step, over all ranks and micro-batches."""
     micro_rows: int = 32
     """Rows per forward pass of one rank."""
     seed: int = 1
+    """Of the first weights, the order of documents, cuts, masks and dropout."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Of matmuls. Weights, gradients and moments are always float32."""
     attention: Literal["auto", "dense", "varlen"] = "auto"
@@ -190,16 +197,19 @@ class RunConfig:
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
     keep_checkpoints: int = 2
+    """How many of the last ones stay."""
     evaluate_every: int = 1000
     """Steps between evaluations on held-out documents."""
     evaluate_rows: int = 64
     """Most held-out rows per language."""
     log_every: int = 10
+    """Steps between lines of progress and of metrics."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where metrics go as well; each must be installed."""
     bad_step: Literal["stop", "skip"] = "stop"
     """What happens to a step whose loss or gradients are not finite, or whose loss is a spike."""
     spike_factor: float = 3.0
-    """A loss so many times the median of the last 100 is a spike."""
+    """A loss so many times the median of the last 100, once there are 20, is a spike; above 1."""
     saved_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Of the weights in `model/`."""
 
@@ -209,8 +219,11 @@ class RunConfig:
             "evaluate_every", "log_every",
         ):  # fmt: skip
             _at_least(self, name, 1)
-        for name in ("seed", "evaluate_rows"):
-            _at_least(self, name, 0)
+        _at_least(self, "evaluate_rows", 0)
+        if not 0 <= self.seed < 2**64:
+            raise ConfigError(f"seed must be in [0, 2^64), got {self.seed}")
+        if not self.output:
+            raise ConfigError("output must not be empty")
         if self.batch_rows % self.micro_rows:
             raise ConfigError(
                 f"batch_rows ({self.batch_rows}) must be a multiple of "

@@ -4,6 +4,7 @@ Column names are those of The Stack v1 and v2, the-stack-smol, StarCoderData,
 the-stack-github-issues and BigCode's commits.
 """
 
+import errno
 import io
 import itertools
 import json
@@ -11,14 +12,21 @@ import logging
 import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
 from pretrain.config import SourceConfig
-from starencoder.errors import ConfigError, DataError, MissingExtraError, reason_of
+from starencoder.errors import (
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    StarEncoderError,
+    reason_of,
+)
 from starencoder.languages import LANGUAGES, language_of
 from starencoder.sources import find_source_files, read_source
 from starencoder.tokenizer import SENTINELS
@@ -44,7 +52,11 @@ _SUFFIXES = {
 }
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 _LANGUAGE_COLUMNS = ("lang", "language")
+_CHANGED = ("ETag", "etag", "blob_id", "LastModified", "last_modified", "mtime")
+"""What file systems of fsspec call a file's version or date."""
 _BATCH_ROWS = 64
+_FIRST_ROWS = 100
+"""Rows without a schema whose keys together are taken for the columns."""
 # Streams that are read in turn, so that neighbours in the output come from many files.
 _OPEN_STREAMS = 16
 _FILES_PER_STREAM = 256
@@ -83,6 +95,18 @@ class Dropped:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Inputs that could not be read, or not to their end: address -> why."""
 
+    def by_reason(self) -> dict[str, dict[str, int]]:
+        """Documents: reason -> language -> number."""
+        found: dict[str, dict[str, int]] = {}
+        for (reason, language), number in sorted(self.documents.items()):
+            found.setdefault(reason, {})[language] = number
+        return found
+
+    def __str__(self) -> str:
+        sums = {reason: sum(numbers.values()) for reason, numbers in self.by_reason().items()}
+        sums["unreadable inputs"] = len(self.unreadable)
+        return ", ".join(f"{n} {reason}" for reason, n in sums.items() if n)
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -91,12 +115,15 @@ class Input:
     source: SourceConfig
     name: str
     size: int
+    changed: str
+    """When it last changed, or the name its store has for its content; empty: not known."""
     language: str
     """Of documents whose row does not say it."""
 
 
 def known_language(name: str) -> str:
     """The package's spelling of a language that a column, folder or setting names."""
+    name = name.encode("utf-8", "backslashreplace").decode()  # it will be written to files
     return _ALIASES.get(name.lower()) or _NAMES.get(name.lower(), name)
 
 
@@ -111,7 +138,7 @@ def list_inputs(sources: Sequence[SourceConfig], dropped: Dropped) -> list[Input
     inputs = []
     for source in sources:
         if source.format == "hub":
-            inputs.append(Input(source, "", 0, _default_language(source, "")))
+            inputs.append(Input(source, "", 0, "", _default_language(source, "")))
         elif source.format == "files":
             inputs.extend(_list_files(source, dropped))
         else:
@@ -180,7 +207,7 @@ def _read_all(
                 if limit and taken[item.source] >= limit:
                     break
         except _UnreadableError as error:
-            address = item.name or item.source.path
+            address = (item.name or item.source.path).encode("utf-8", "backslashreplace").decode()
             dropped.unreadable[address] = str(error)
             _LOG.warning("%s: %s; left out from there on", address, error)
 
@@ -302,6 +329,10 @@ def _columns(item: Input, names: Sequence[str]) -> tuple[list[str], str | None]:
                 f"{item.name or source.path}: no column {column}; it has {', '.join(names)}; "
                 "set the source's text_column or language_column to one of them"
             )
+        if names.count(column) > 1:
+            raise DataError(
+                f"{item.name or source.path}: several columns are called {column}; expected one"
+            )
     return columns, language
 
 
@@ -314,21 +345,27 @@ def _read_parquet(item: Input) -> Iterator[_Row]:
 
     try:
         with (
+            _remote(item.name),
             _open(item) as file,
             parquet.ParquetFile(file, pre_buffer=True, page_checksum_verification=True) as shard,
         ):
             schema = shard.schema_arrow
-            columns, language = _columns(item, schema.names)
-            for column in columns:
+            names = [
+                field.name
+                for field in schema
+                # Numbers under a usual name for languages are none.
+                if field.name not in _LANGUAGE_COLUMNS
+                or field.name == item.source.language_column
+                or _is_text(field.type)
+            ]
+            columns, language = _columns(item, names)
+            for column in (*columns, *([language] if language else [])):
                 kind = schema.field(column).type
-                if pa.types.is_dictionary(kind):
-                    kind = kind.value_type
-                if column != "events" and not (
-                    pa.types.is_string(kind) or pa.types.is_large_string(kind)
-                ):
+                if column != "events" and not _is_text(kind):
+                    setting = "language_column" if column == language else "text_column"
                     raise DataError(
                         f"{item.name}: column {column} holds {kind}, expected strings; "
-                        "set the source's text_column to one that holds text"
+                        f"set the source's {setting} to one that holds text"
                     )
             wanted = columns if language is None else [*columns, language]
             for batch in shard.iter_batches(_BATCH_ROWS, columns=wanted):
@@ -340,39 +377,58 @@ def _read_parquet(item: Input) -> Iterator[_Row]:
         raise _UnreadableError(reason) from error
 
 
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
 def _parquet_row(
     batch: "pa.RecordBatch", row: int, columns: Sequence[str], language: str | None
 ) -> _Row:
-    name = batch.column(language)[row].as_py() if language is not None else None
     try:
+        name = batch.column(language)[row].as_py() if language is not None else None
         return _Row({column: batch.column(column)[row].as_py() for column in columns}, name)
     except UnicodeDecodeError:
-        return _Row({}, name, "not UTF-8")
+        return _Row({}, None, "not UTF-8")
 
 
 def _read_jsonl(item: Input) -> Iterator[_Row]:
-    columns: list[str] | None = None
-    language = None
     try:
-        with _open(item) as file:
-            for line in file:
-                if not line.strip():
-                    continue
-                try:
-                    values = json.loads(line)
-                except UnicodeDecodeError:
-                    yield _Row({}, None, "not UTF-8")
-                    continue
-                except (ValueError, RecursionError):
-                    values = None
-                if not isinstance(values, dict):
-                    yield _Row({}, None, "broken JSON line")
-                    continue
-                if columns is None:
-                    columns, language = _columns(item, list(values))
-                yield _Row(values, values.get(language) if language else None)
+        with _remote(item.name), _open(item) as file:
+            lines = (_json_line(line) for line in file if line.strip())
+            yield from _rows_without_schema(item, lines)
     except OSError as error:
         raise _UnreadableError(f"cannot be read ({reason_of(error)})") from error
+
+
+def _json_line(line: bytes) -> Mapping[str, object] | str:
+    """The object in a line, or why there is none."""
+    try:
+        values = json.loads(line)
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    except (ValueError, RecursionError):
+        return "broken JSON line"
+    return values if isinstance(values, dict) else "broken JSON line"
+
+
+def _rows_without_schema(
+    item: Input, found: Iterator[Mapping[str, object] | str]
+) -> Iterator[_Row]:
+    """Rows of objects, or of the reasons for which there is none; not all need have all keys."""
+    first = list(itertools.islice(found, _FIRST_ROWS))
+    names = {name: None for values in first if not isinstance(values, str) for name in values}
+    language = _columns(item, list(names))[1] if names else None
+    for values in itertools.chain(first, found):
+        if isinstance(values, str):
+            yield _Row({}, None, values)
+        else:
+            yield _Row(values, values.get(language) if language else None)
 
 
 def _read_hub(item: Input) -> Iterator[_Row]:
@@ -387,16 +443,7 @@ def _read_hub(item: Input) -> Iterator[_Row]:
     chosen = {"data_dir" if "/" in source.subset else "name": source.subset or None}
     try:
         rows = load_dataset(source.path, split="train", streaming=True, **chosen)
-        names = rows.column_names
-        first = None
-        if names is None:
-            rows = iter(rows)
-            first = next(rows, None)
-            names = [] if first is None else list(first)
-        if names:
-            _, language = _columns(item, names)
-            for values in rows if first is None else itertools.chain([first], rows):
-                yield _Row(values, values.get(language) if language else None)
+        yield from _rows_without_schema(item, iter(rows))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{source.path}: cannot be streamed from the hub ({type(error).__name__}); check the "
@@ -422,8 +469,9 @@ def _list_files(source: SourceConfig, dropped: Dropped) -> Iterator[Input]:
         )
     reasons: Counter[str] = Counter()
     for path in find_source_files(folder, reasons):
-        language = source.language or language_of(path) or UNKNOWN
-        yield Input(source, str(path), path.stat().st_size, language)
+        language = known_language(source.language or language_of(path) or UNKNOWN)
+        found = path.stat()
+        yield Input(source, str(path), found.st_size, str(found.st_mtime_ns), language)
     dropped.documents.update({(reason, UNKNOWN): n for reason, n in reasons.items()})
 
 
@@ -431,16 +479,8 @@ def _list_shards(source: SourceConfig) -> list[Input]:
     suffixes = _SUFFIXES[source.format]
     system, root = _file_system(source.path)
     try:
-        if any(c in source.path for c in "*?["):
-            found = system.glob(root, detail=True)
-        elif system.isfile(root):
-            found = {root: system.info(root)}
-        else:
-            found = {
-                name: info
-                for name, info in system.find(root, detail=True).items()
-                if name.endswith(suffixes)
-            }
+        with _remote(source.path):
+            found = _find(system, root, suffixes)
     except OSError as error:
         raise DataError(f"{source.path}: cannot be listed ({reason_of(error)})") from error
     files = {name: info for name, info in found.items() if info["type"] == "file"}
@@ -454,8 +494,37 @@ def _list_shards(source: SourceConfig) -> list[Input]:
         address = system.unstrip_protocol(name) if "://" in source.path else name
         folder = _language_folder(name, root)
         size = int(info.get("size") or 0)
-        inputs.append(Input(source, address, size, _default_language(source, folder)))
+        changed = next((str(info[key]) for key in _CHANGED if info.get(key)), "")
+        inputs.append(Input(source, address, size, changed, _default_language(source, folder)))
     return inputs
+
+
+def _find(
+    system: "fsspec.AbstractFileSystem", root: str, suffixes: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    """Names and what the file system says of them: of a glob, of a file or of a folder's shards."""
+    found: dict[str, dict[str, Any]]
+    if any(c in root for c in "*?["):
+        found = system.glob(root, detail=True)
+    elif system.isfile(root):
+        found = {root: system.info(root)}
+    else:
+        below = system.find(root, detail=True)
+        found = {name: info for name, info in below.items() if name.endswith(suffixes)}
+    return found
+
+
+@contextmanager
+def _remote(address: str) -> Iterator[None]:
+    """Errors of a remote store's client, which are of any type, as OSError."""
+    try:
+        yield
+    except (OSError, StarEncoderError):
+        raise
+    except Exception as error:
+        if "://" not in address or type(error).__module__.startswith("pyarrow"):
+            raise
+        raise OSError(errno.EIO, f"{type(error).__name__} of {type(error).__module__}") from error
 
 
 def _language_folder(name: str, root: str) -> str:

@@ -78,6 +78,8 @@ def _large_data(document: Document, text: str, _: int) -> bool:
 
 
 FILTERS = (
+    # Asked in the main process, where all texts pass by.
+    Filter(DUPLICATE, "the same text came before", lambda *_: False),
     Filter("too-long", "more characters than prepare.max_chars", _too_long),
     Filter(
         "near-empty",
@@ -101,9 +103,8 @@ FILTERS = (
         _little_text,
     ),
     Filter("large-data", f"JSON or YAML of more than {_DATA_CHARS:,} characters", _large_data),
-    Filter(DUPLICATE, "the same text came before", lambda *_: False),
 )
-"""In the order in which they are asked; `duplicate` is asked first, where all texts pass by."""
+"""In the order in which they are asked."""
 
 FILTER_NAMES = tuple(rule.name for rule in FILTERS)
 

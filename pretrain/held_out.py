@@ -46,12 +46,10 @@ def make_held_out(shards: TokenShards, config: PretrainConfig, encoder: EncoderC
         maker = BatchMaker(
             own,
             Vocabulary.of(shards),
+            config.data,
             seq_length=config.seq_length(encoder),
             # Of pairs and masks: the same in every run, and another one for each language.
             seed=zlib.crc32(language.encode()),
-            mask_share=config.data.mask_share,
-            mask_policy=config.data.mask_policy,
-            nsp_is_next_index=encoder.nsp_is_next_index,
         )
         rows = range(min(run.evaluate_rows, maker.rows.rows_per_epoch))
         batches += [

@@ -5,12 +5,13 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.util import find_spec
 from types import FrameType
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from pretrain.config import RunConfig, check_batch
 from starencoder.errors import ConfigError
@@ -19,6 +20,10 @@ _LOG = logging.getLogger(__name__)
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Preemption: schedulers send one of them some time before they kill."""
+
+
+_PATIENCE = timedelta(hours=1)
+"""How long ranks wait for one that checks its data or writes; 10 minutes are too few for that."""
 
 
 def start(run: RunConfig) -> Accelerator:
@@ -38,7 +43,10 @@ def start(run: RunConfig) -> Accelerator:
             mixed_precision="bf16" if run.precision == "bf16" else "no",
             log_with=list(run.trackers) or None,
             project_dir=run.output,
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+                InitProcessGroupKwargs(timeout=_PATIENCE),
+            ],
         )
     except ValueError as error:
         raise ConfigError(f"process group or run.precision: {error}") from error

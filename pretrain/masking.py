@@ -16,9 +16,7 @@ the rest become `<mask>`."""
 class Masker:
     """Masks rows; which tokens depends on the random numbers given with each row only."""
 
-    def __init__(
-        self, vocabulary: Vocabulary, *, share: float, policy: MaskPolicy = "80-10-10"
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, share: float, policy: MaskPolicy) -> None:
         """Set up for a vocabulary; `share` in (0, 1) is that of a row's maskable tokens."""
         self.share = share
         self.policy = policy

@@ -1,7 +1,6 @@
 """What a run tells while it trains: speed, losses, waiting, time left."""
 
 import logging
-import re
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -10,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from pretrain.config import PretrainConfig
-from pretrain.plan import GPUS, flops_per_token
+from pretrain.plan import flops_per_token, peak_flops
 from pretrain.run_dir import RunDirectory
 from starencoder.config import EncoderConfig
 from starencoder.text import duration
@@ -21,7 +20,10 @@ _Item = TypeVar("_Item")
 
 
 class Meter:
-    """Averages over the steps since the last line; only the rank with a run directory writes."""
+    """Averages over the steps since the last line, and the last learning rate and gradient norm.
+
+    Only the rank with a run directory writes.
+    """
 
     def __init__(
         self,
@@ -33,12 +35,15 @@ class Meter:
         """Measure a run of `config`; the clock starts with the first step."""
         self._config, self._encoder = config, encoder
         self._accelerator, self._directory = accelerator, directory
-        self._peak = peak_flops(accelerator.device)
-        self._paused = 0.0
+        device = accelerator.device
+        self._peak = (
+            peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+        )
         self._clear()
 
     def timed(self, steps: Iterable[_Item]) -> Iterator[_Item]:
         """Pass on what a data loader gives, and measure how long it takes to give it."""
+        self._clear()
         iterator = iter(steps)
         while True:
             began = time.perf_counter()
@@ -137,13 +142,3 @@ class Meter:
         self._steps = self._tokens = self._squares = 0
         self._mlm_loss = self._nsp_loss = self._waited = self._stall = self._paused = 0.0
         self._learning_rate = self._grad_norm = 0.0
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """A device's bf16 peak per second; None where it is no GPU or one that is not listed."""
-    if device.type != "cuda":
-        return None
-    # By whole words: an A100 is no A10.
-    words = re.split(r"\W+", torch.cuda.get_device_name(device).lower())
-    known = [gpu.bf16_flops for key, gpu in GPUS.items() if key.partition("-")[0] in words]
-    return known[0] if known else None

@@ -5,11 +5,12 @@ backward pass is twice the forward pass, and only useful work counts: real token
 positions. This is how the trainer's MFU is computed too.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pretrain.config import PretrainConfig, check_batch, largest_divisor
-from starencoder.config import EncoderConfig
+from pretrain.config import PretrainConfig, RunConfig, check_batch, largest_divisor
+from starencoder.config import PRESETS, EncoderConfig
 from starencoder.errors import ConfigError
 from starencoder.names import check_name
 from starencoder.text import amount, duration
@@ -68,12 +69,9 @@ class Plan:
     gpu: str
     gpus: int
     mfu: float
-    precision: str
+    run: RunConfig
     encoder: EncoderConfig
     parameters: int
-    steps: int
-    batch_rows: int
-    micro_rows: int
     micro_batches: int
     """Per GPU and step."""
     seq_length: int
@@ -91,9 +89,16 @@ class Plan:
     """Training only, without evaluation, start and restarts."""
     cost: float | None
     """In the currency of the price; None without one."""
-    kept_checkpoints: int
     disk_bytes: int
     """Most that the checkpoints take."""
+
+
+def peak_flops(name: str) -> float | None:
+    """A GPU's bf16 peak per second by the name that its driver gives it; None if not listed."""
+    # By whole words: an A100 is no A10.
+    words = re.split(r"\W+", name.lower())
+    known = [gpu.bf16_flops for key, gpu in GPUS.items() if key.partition("-")[0] in words]
+    return known[0] if known else None
 
 
 def num_parameters(config: EncoderConfig) -> int:
@@ -129,10 +134,8 @@ def flops_per_token(config: EncoderConfig, context: float, mask_share: float) ->
     )
 
 
-def plan(
-    config: PretrainConfig, *, gpu: str, gpus: int, mfu: float, price: float | None, vocab_size: int
-) -> Plan:
-    """Work out what a run takes.
+def plan(config: PretrainConfig, *, gpu: str, gpus: int, mfu: float, price: float | None) -> Plan:
+    """Work out what a run takes, with the vocabulary of the architecture's preset.
 
     Args:
         config: The run.
@@ -140,7 +143,6 @@ def plan(
         gpus: How many, over all machines.
         mfu: Share of the GPUs' bf16 peak that is assumed to be reached, in (0, 1].
         price: Of one GPU for one hour; None if it does not matter.
-        vocab_size: The tokenizer's.
 
     Raises:
         ConfigError: The GPU is not known, a number is out of range, the rows do not fit the model
@@ -155,7 +157,9 @@ def plan(
     if price is not None and not 0 <= price < float("inf"):
         raise ConfigError(f"price must be 0 or more, got {price}")
     check_batch(run, gpus)
-    encoder = config.model.encoder(vocab_size=vocab_size, pad_id=0)
+    encoder = config.model.encoder(
+        vocab_size=PRESETS[config.model.architecture].vocab_size, pad_id=0
+    )
     seq_length = config.seq_length(encoder)
     parameters = num_parameters(encoder)
     tokens = run.steps * run.batch_rows * seq_length
@@ -169,12 +173,9 @@ def plan(
         gpu=gpu,
         gpus=gpus,
         mfu=mfu,
-        precision=run.precision,
+        run=run,
         encoder=encoder,
         parameters=parameters,
-        steps=run.steps,
-        batch_rows=run.batch_rows,
-        micro_rows=run.micro_rows,
         micro_batches=run.batch_rows // (run.micro_rows * gpus),
         seq_length=seq_length,
         tokens=tokens,
@@ -185,7 +186,6 @@ def plan(
         tokens_per_second=rate / token_flops.total,
         hours=hours,
         cost=None if price is None else hours * gpus * price,
-        kept_checkpoints=run.keep_checkpoints,
         disk_bytes=disk_bytes(encoder, run.keep_checkpoints),
     )
 
@@ -201,10 +201,10 @@ def plan_text(plan: Plan) -> str:
         ("parameters", f"{plan.parameters:,}"),
         (
             "step",
-            f"{plan.batch_rows:,} rows x {plan.seq_length:,} tokens; "
-            f"{plan.micro_batches} x {plan.micro_rows} rows per GPU",
+            f"{plan.run.batch_rows:,} rows x {plan.seq_length:,} tokens; "
+            f"{plan.micro_batches} x {plan.run.micro_rows} rows per GPU",
         ),
-        ("tokens", f"{amount(plan.tokens)} in {plan.steps:,} steps"),
+        ("tokens", f"{amount(plan.tokens)} in {plan.run.steps:,} steps"),
         (
             "FLOPs per token",
             f"{amount(flops.total)} (layers {amount(flops.body)}, attention "
@@ -215,8 +215,8 @@ def plan_text(plan: Plan) -> str:
         *((f"  {name}", amount(size, "B")) for name, size in plan.memory.items()),
         (
             "disk",
-            f"{amount(plan.disk_bytes, 'B')} for checkpoints: {plan.kept_checkpoints} kept and one "
-            f"being written",
+            f"{amount(plan.disk_bytes, 'B')} for checkpoints: {plan.run.keep_checkpoints} kept and "
+            f"one being written",
         ),
         (
             "hardware",
@@ -235,7 +235,7 @@ def plan_text(plan: Plan) -> str:
     lines = [f"{name:<26}{value}" for name, value in rows]
     if used > device.memory:
         lines.append(f"does not fit: {_what_to_lower(plan)}")
-    if plan.precision == "fp32":
+    if plan.run.precision == "fp32":
         lines.append("run.precision is fp32: the MFU is meant of the bf16 peak all the same")
     lines.append("time is that of training alone, at the MFU given; tokens count full rows")
     return "\n".join(lines) + "\n"
@@ -244,8 +244,8 @@ def plan_text(plan: Plan) -> str:
 def _what_to_lower(plan: Plan) -> str:
     if not plan.most_micro_rows:
         return "not even one row fits; take a smaller model or a GPU with more memory"
-    fitting = largest_divisor(plan.batch_rows // plan.gpus, plan.most_micro_rows)
-    return f"lower run.micro_rows from {plan.micro_rows} to {fitting}"
+    fitting = largest_divisor(plan.run.batch_rows // plan.gpus, plan.most_micro_rows)
+    return f"lower run.micro_rows from {plan.run.micro_rows} to {fitting}"
 
 
 def _fixed_memory(parameters: int, device: Gpu, *, gpus: int, precision: str) -> dict[str, float]:

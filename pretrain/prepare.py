@@ -14,7 +14,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, cast
@@ -33,9 +33,11 @@ from pretrain.documents import (
     known_language,
     list_inputs,
 )
-from pretrain.filters import DUPLICATE, check_filters, reason_to_drop
+from pretrain.filters import check_filters, reason_to_drop
+from pretrain.selection import Chosen, Selection
 from pretrain.shards import (
     MANIFEST,
+    MOST_LANGUAGES,
     SPLITS,
     TOKEN_DTYPE,
     Manifest,
@@ -50,7 +52,6 @@ from starencoder.tokenizer import SENTINELS, CodeTokenizer, copy_tokenizer, load
 
 _LOG = logging.getLogger(__name__)
 
-SAMPLED_OUT = "sampled out by weight"
 _BATCH_CHARS = 1_000_000
 _BATCH_DOCUMENTS = 256
 _BATCHES_PER_WORKER = 3
@@ -83,7 +84,6 @@ def prepare(
         MissingExtraError: A package that a source needs is not installed.
     """
     began = time.monotonic()
-    seed %= 2**64
     directory, tokenizer_dir = Path(data.directory), Path(data.tokenizer)
     disabled = check_filters(config.disable)
     if not config.sources:
@@ -101,17 +101,17 @@ def prepare(
         return existing
     _clear(directory)
     copy_tokenizer(tokenizer_dir, directory)
-    job = _Job(config, directory, tokenizer.vocab_size, seed, DUPLICATE not in disabled, dropped)
+    selection = Selection(config, seed=seed, dropped=dropped)
+    job = _Job(config, directory, tokenizer.vocab_size, selection, dropped)
     documents = iter_documents(inputs, limit=config.limit, seed=seed, dropped=dropped)
     bar: tqdm[NoReturn] = tqdm(unit="char", unit_scale=True, disable=not progress)
     with bar:
         job.run(documents, _WorkerSettings(directory, config.max_chars, disabled), bar)
     if not job.counts["train"]:
-        left_out = job.left_out_text()
         raise DataError(
-            f"no document is left to train on; left out: {left_out}; see prepare.languages, "
+            f"no document is left to train on; left out: {dropped}; see prepare.languages, "
             "prepare.weights and prepare.disable"
-            if left_out
+            if str(dropped)
             else f"no document to train on: the {len(inputs)} inputs of prepare.sources hold none"
         )
     manifest = Manifest(
@@ -125,11 +125,11 @@ def prepare(
         languages=tuple(job.languages),
         splits={split: job.writers[split].close() for split in SPLITS},
         counts=job.plain_counts(),
-        left_out=job.left_out(),
+        left_out=dropped.by_reason(),
         prepare={**origin, "unreadable": dropped.unreadable, "versions": _versions()},
     )
     write_manifest(directory, manifest, job.token_counts)
-    _warn_of_unknown(config, job.seen)
+    _warn_of_unknown(config, selection.seen)
     report = Report(
         directory=directory, manifest=manifest, reused=False, seconds=time.monotonic() - began
     )
@@ -144,60 +144,35 @@ class _WorkerSettings:
     disabled: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokenised:
-    """A batch's documents: why each is dropped or None, and the tokens of those that are not."""
-
-    reasons: list[str | None]
-    ids: list[np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """What the main process keeps of a document while a worker has its text."""
-
-    language: str
-    digest: int
-    chars: int
-
-
-@dataclass(slots=True)
 class _Job:
-    """The main process's part: what was seen, where each document goes, and the counts."""
+    """The main process's part: what goes to the workers, what comes back, and the counts."""
 
-    config: PrepareConfig
-    directory: Path
-    vocab_size: int
-    seed: int
-    drop_duplicates: bool
-    dropped: Dropped
-    languages: dict[str, int] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
-    counts: dict[str, dict[str, Counter[str]]] = field(init=False)
-    writers: dict[str, ShardWriter] = field(init=False)
-    token_counts: np.ndarray = field(init=False)
-    _hashes: set[int] = field(default_factory=set)
-    _held_out: set[int] = field(default_factory=set)
-    _selected: frozenset[str] = field(init=False)
-    _weights: dict[str, float] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.counts = {split: defaultdict(Counter) for split in SPLITS}
-        self.writers = {
-            split: ShardWriter(self.directory, split, self.config.shard_tokens) for split in SPLITS
+    def __init__(
+        self,
+        config: PrepareConfig,
+        directory: Path,
+        vocab_size: int,
+        selection: Selection,
+        dropped: Dropped,
+    ) -> None:
+        self._selection, self._dropped = selection, dropped
+        self.languages: dict[str, int] = {}
+        self.counts: dict[str, dict[str, Counter[str]]] = {
+            split: defaultdict(Counter) for split in SPLITS
         }
-        self.token_counts = np.zeros(self.vocab_size, np.uint64)
-        self._selected = frozenset(map(known_language, self.config.languages))
-        self._weights = {known_language(k): v for k, v in self.config.weights.items()}
+        self.token_counts = np.zeros(vocab_size, np.uint64)
+        self.writers = {
+            split: ShardWriter(directory, split, config.shard_tokens) for split in SPLITS
+        }
+        self._workers = config.workers or os.cpu_count() or 1
 
     def run(
         self, documents: Iterator[Document], settings: _WorkerSettings, bar: "tqdm[NoReturn]"
     ) -> None:
         """Send batches to workers and write what comes back, in the order of the documents."""
-        workers = self.config.workers or os.cpu_count() or 1
-        waiting: deque[tuple[list[_Chosen], Future[_Tokenised]]] = deque()
+        waiting: deque[tuple[list[Chosen], Future[list[np.ndarray | str]]]] = deque()
         pool = ProcessPoolExecutor(
-            workers,
+            self._workers,
             # A forked process would inherit locks of pyarrow's and the tokenizer's threads.
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
@@ -208,7 +183,7 @@ class _Job:
                 for batch in self._batches(documents):
                     future = pool.submit(_tokenise, [document for document, _ in batch])
                     waiting.append(([chosen for _, chosen in batch], future))
-                    if len(waiting) > _BATCHES_PER_WORKER * workers:
+                    if len(waiting) > _BATCHES_PER_WORKER * self._workers:
                         self._write(*waiting.popleft(), bar)
                 while waiting:
                     self._write(*waiting.popleft(), bar)
@@ -229,24 +204,11 @@ class _Job:
             for split, rows in self.counts.items()
         }
 
-    def left_out(self) -> dict[str, dict[str, int]]:
-        """Documents by reason and language."""
-        found: dict[str, dict[str, int]] = {}
-        for (reason, language), number in sorted(self.dropped.documents.items()):
-            found.setdefault(reason, {})[language] = number
-        return found
-
-    def left_out_text(self) -> str:
-        """Numbers by reason, for a message; empty if nothing was left out."""
-        sums = {reason: sum(numbers.values()) for reason, numbers in self.left_out().items()}
-        sums["unreadable inputs"] = len(self.dropped.unreadable)
-        return ", ".join(f"{n} {reason}" for reason, n in sums.items() if n)
-
-    def _batches(self, documents: Iterator[Document]) -> Iterator[list[tuple[Document, _Chosen]]]:
-        batch: list[tuple[Document, _Chosen]] = []
+    def _batches(self, documents: Iterator[Document]) -> Iterator[list[tuple[Document, Chosen]]]:
+        batch: list[tuple[Document, Chosen]] = []
         chars = 0
         for document in documents:
-            chosen = self._choose(document)
+            chosen = self._selection.choose(document)
             if chosen is None:
                 continue
             batch.append((document, chosen))
@@ -257,46 +219,27 @@ class _Job:
         if batch:
             yield batch
 
-    def _choose(self, document: Document) -> _Chosen | None:
-        """What can be said before tokenising; None, and counted, for what is not wanted."""
-        self.seen.add(document.language)
-        if self._selected and document.language not in self._selected:
-            self._drop("language not selected", document.language)
-            return None
-        if self._weights.get(document.language) == 0:
-            self._drop(SAMPLED_OUT, document.language)
-            return None
-        digest = _digest(document)
-        if self.drop_duplicates:
-            short = digest & 0xFFFFFFFFFFFFFFFF
-            if short in self._hashes:
-                self._drop(DUPLICATE, document.language)
-                return None
-            self._hashes.add(short)
-        if not self._may_be_held_out(digest) and not self._entries(document.language, digest):
-            self._drop(SAMPLED_OUT, document.language)
-            return None
-        return _Chosen(document.language, digest, sum(len(text) for _, text in document.parts))
-
-    def _drop(self, reason: str, language: str) -> None:
-        self.dropped.documents[reason, language] += 1
-
     def _write(
-        self, batch: Sequence[_Chosen], future: Future[_Tokenised], bar: "tqdm[NoReturn]"
+        self,
+        batch: Sequence[Chosen],
+        future: Future[list[np.ndarray | str]],
+        bar: "tqdm[NoReturn]",
     ) -> None:
-        done = future.result()
         trained: list[np.ndarray] = []
-        remaining = iter(done.ids)
-        for chosen, reason in zip(batch, done.reasons, strict=True):
-            if reason is not None:
-                self._drop(reason, chosen.language)
+        for chosen, ids in zip(batch, future.result(), strict=True):
+            if isinstance(ids, str):
+                self._dropped.documents[ids, chosen.language] += 1
                 continue
-            ids = next(remaining)
-            split, entries = self._place(chosen)
-            if not entries:
-                self._drop(SAMPLED_OUT, chosen.language)
+            placed = self._selection.place(chosen)
+            if placed is None:
                 continue
+            split, entries = placed
             language = self.languages.setdefault(chosen.language, len(self.languages))
+            if language == MOST_LANGUAGES:
+                raise DataError(
+                    f"more than {MOST_LANGUAGES:,} languages; set the source's language_column to "
+                    "the column that has them, or prepare.languages to those that are wanted"
+                )
             self.writers[split].add(ids, language, entries)
             self.counts[split][chosen.language].update(
                 documents=1, tokens=len(ids), characters=chosen.chars, entries=entries
@@ -304,37 +247,9 @@ class _Job:
             if split == "train":
                 trained.extend([ids] * entries)
         if trained:
-            counts = np.bincount(np.concatenate(trained), minlength=self.vocab_size)
+            counts = np.bincount(np.concatenate(trained), minlength=len(self.token_counts))
             self.token_counts += counts.astype(np.uint64)
         bar.update(sum(chosen.chars for chosen in batch))
-
-    def _place(self, chosen: _Chosen) -> tuple[str, int]:
-        """The split, and the number of index entries, which the content decides.
-
-        Copies of one text have one digest, so they come to the same split: where the held-out
-        places of their language are taken, all of them are in train.
-        """
-        digest = chosen.digest
-        if self._may_be_held_out(digest):
-            taken = self.counts["held_out"][chosen.language]["documents"]
-            if digest in self._held_out or taken < self.config.held_out_documents:
-                self._held_out.add(digest)
-                return "held_out", 1
-        return "train", self._entries(chosen.language, digest)
-
-    def _may_be_held_out(self, digest: int) -> bool:
-        return (digest >> 64) < self.config.held_out * 2**64
-
-    def _entries(self, language: str, digest: int) -> int:
-        """How often a document to train on is seen per epoch; over many, the weight on average."""
-        draw = xxhash.xxh3_64_intdigest(digest.to_bytes(16, "little"), seed=self.seed) / 2**64
-        return int(self._weights.get(language, 1.0) + draw)
-
-
-def _digest(document: Document) -> int:
-    """128 bits of a document's sentinels and texts."""
-    content = "\0".join(part for pair in document.parts for part in pair)
-    return xxhash.xxh3_128_intdigest(content.encode("utf-8", "surrogatepass"))
 
 
 # --- In a worker
@@ -360,13 +275,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _tokenise(documents: list[Document]) -> _Tokenised:
+def _tokenise(documents: list[Document]) -> list[np.ndarray | str]:
+    """The ids of each document, or the name of the filter that leaves it out."""
     reasons = [
         reason_to_drop(document, max_chars=_settings.max_chars, disabled=_settings.disabled)
         for document in documents
     ]
     kept = [d for d, reason in zip(documents, reasons, strict=True) if reason is None]
-    return _Tokenised(reasons, token_ids(_tokenizer, kept))
+    ids = iter(token_ids(_tokenizer, kept))
+    return [next(ids) if reason is None else reason for reason in reasons]
 
 
 def token_ids(tokenizer: CodeTokenizer, documents: Sequence[Document]) -> list[np.ndarray]:
@@ -402,7 +319,8 @@ def _origin(config: PrepareConfig, seed: int, inputs: Sequence[Input]) -> dict[s
     del settings["workers"]
     digest = xxhash.xxh3_64()
     for item in inputs:
-        digest.update(f"{item.name}\0{item.size}\0".encode("utf-8", "surrogatepass"))
+        described = f"{item.name}\0{item.size}\0{item.changed}\0"
+        digest.update(described.encode("utf-8", "surrogatepass"))
     origin = {"settings": settings, "seed": seed, "inputs_xxh3": digest.hexdigest()}
     return cast(dict[str, object], json.loads(json.dumps(origin)))
 

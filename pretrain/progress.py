@@ -1,6 +1,8 @@
 """How far a run is, as its checkpoints keep it, and what a run must be the same in to go on."""
 
 import json
+import math
+import statistics
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,11 +10,19 @@ from pathlib import Path
 
 from pretrain.checkpoints import Checkpoint
 from pretrain.config import PretrainConfig
-from pretrain.run_dir import read_config, read_done_step
+from pretrain.run_dir import (
+    CONFIG_FILE,
+    DONE_FILE,
+    MODEL_FOLDER,
+    read_config,
+    read_done_step,
+)
 from starencoder.errors import CheckpointError, ConfigError
 from starencoder.toml import flatten
 
 RECENT_STEPS = 100
+_ENOUGH = 20
+"""Fewer losses than this make no median."""
 
 _MAY_CHANGE = frozenset(
     {
@@ -39,6 +49,24 @@ class Progress:
     """Real tokens read."""
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
     """Of the last steps that changed the weights."""
+
+    def reason_bad(self, loss: float, grad_norm: float, spike_factor: float) -> str:
+        """Why a step must not change the weights; empty if it may."""
+        if not math.isfinite(loss):
+            return "the loss is not finite"
+        if not math.isfinite(grad_norm):
+            return "the gradients are not finite"
+        if len(self.losses) >= _ENOUGH:
+            median = statistics.median(self.losses)
+            if loss > spike_factor * median:
+                return f"the loss is {loss / median:.1f} times the median of the steps before"
+        return ""
+
+    def updated(self, loss: float) -> None:
+        """Count a step that changed the weights."""
+        self.updates += 1
+        self.skipped = 0
+        self.losses.append(loss)
 
     def to_json(self) -> dict[str, object]:
         """All but the step, which a checkpoint has anyway."""
@@ -104,6 +132,12 @@ def check_done_run(config: PretrainConfig) -> None:
         ConfigError: The message says what differs.
     """
     run = Path(config.run.output)
+    for name in (CONFIG_FILE, MODEL_FOLDER):
+        if not (run / name).exists():
+            raise ConfigError(
+                f"{run}: the run is done, but {name} is missing; remove {run / DONE_FILE} and go "
+                f"on with --resume to write it again"
+            )
     state = read_config(run)
     _check_same_settings(config, state, str(run))
     done = read_done_step(run)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pretrain.run_dir import (
     CONFIG_FILE,
-    DONE_FILE,
     LOCK_FILE,
     METRICS_FILE,
     MetricsLine,
+    is_done,
     is_running,
     read_config,
     read_metrics,
@@ -35,16 +35,16 @@ _MOST_DATA_WAIT = 0.01
 _LISTED_BAD_STEPS = 100
 
 _HELD_OUT_COLUMNS = (
-    ("language", ""),
-    ("masked tokens", "masked"),
-    ("MLM loss", "mlm_loss"),
-    ("masked accuracy", "masked_accuracy"),
-    ("unigram", "unigram_accuracy"),
-    ("pairs", "pairs"),
-    ("NSP accuracy", "nsp_accuracy"),
-    ("chance", "nsp_chance"),
+    ("masked tokens", "masked", ",.0f"),
+    ("MLM loss", "mlm_loss", ".4f"),
+    ("masked accuracy", "masked_accuracy", ".1%"),
+    ("unigram", "unigram_accuracy", ".1%"),
+    ("pairs", "pairs", ",.0f"),
+    ("NSP accuracy", "nsp_accuracy", ".1%"),
+    ("chance", "nsp_chance", ".1%"),
 )
-_SHARES = frozenset({"masked_accuracy", "unigram_accuracy", "nsp_accuracy", "nsp_chance"})
+"""Header, key of the metrics, and how it is written."""
+_HELD_OUT_HEADER = ("language", *(name for name, _, _ in _HELD_OUT_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +82,7 @@ def status_text(run: Path) -> str:
         *languages, total = _held_out_rows(held_out[-1])
         shown = [*languages[:_LANGUAGES_ON_A_SCREEN], total]
         hidden = len(languages) - _LANGUAGES_ON_A_SCREEN
-        header = [name for name, _ in _HELD_OUT_COLUMNS]
-        lines += ["", f"held out, step {held_out[-1].step:,}", *aligned([header, *shown])]
+        lines += ["", f"held out, step {held_out[-1].step:,}", *aligned([_HELD_OUT_HEADER, *shown])]
         if hidden > 0:
             lines.append(f"  ({hidden} more languages in the report)")
     warnings = _warnings(found)
@@ -131,7 +130,7 @@ def _load(run: Path) -> _Run:
     lines: dict[str, list[MetricsLine]] = {}
     for line in read_metrics(run):
         lines.setdefault(line.kind, []).append(line)
-    if (run / DONE_FILE).exists():
+    if is_done(run):
         state = "done"
     elif is_running(run):
         state = "running"
@@ -222,11 +221,7 @@ def _held_out_rows(line: MetricsLine) -> list[list[str]]:
 
 
 def _held_out_row(name: str, values: Mapping[str, object]) -> list[str]:
-    row = [name]
-    for _, key in _HELD_OUT_COLUMNS[1:]:
-        form = ".1%" if key in _SHARES else ".4f" if key == "mlm_loss" else ",.0f"
-        row.append(_shown(values, key, form))
-    return row
+    return [name, *(_shown(values, key, form) for _, key, form in _HELD_OUT_COLUMNS)]
 
 
 _LOSSES = (("total", "loss"), ("MLM", "mlm_loss"), ("NSP", "nsp_loss"))
@@ -286,14 +281,14 @@ def _held_out_section(run: _Run) -> list[str]:
     lines = run.of_kind("held_out")
     if not lines:
         return []
-    header = [name for name, _ in _HELD_OUT_COLUMNS]
-    bars = [index for index, (_, key) in enumerate(_HELD_OUT_COLUMNS) if key in _SHARES]
+    forms = enumerate((form for _, _, form in _HELD_OUT_COLUMNS), start=1)
+    bars = [index for index, form in forms if form.endswith("%")]
     text = (
         "<p>Unigram: how often always guessing the most frequent token is right. "
         "Chance: how often the more frequent answer is right.</p>"
     )
     title = f"<h2>Held out by language, step {lines[-1].step:,}</h2>"
-    return [title, text, table(header, _held_out_rows(lines[-1]), bars=bars)]
+    return [title, text, table(_HELD_OUT_HEADER, _held_out_rows(lines[-1]), bars=bars)]
 
 
 def _bad_steps_section(run: _Run) -> list[str]:

@@ -26,6 +26,8 @@ LOCK_FILE = "lock"
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 DONE_FILE = "DONE"
+_MOST_STEPS = 1 << 53
+"""More than any run has; larger ones, which are no step, cannot be drawn."""
 MODEL_FOLDER = "model"
 
 _TRIES, _SECONDS_BETWEEN = 10, 0.1
@@ -71,11 +73,6 @@ class RunDirectory:
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({reason_of(error)})") from error
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the last step was done."""
-        return (self.path / DONE_FILE).exists()
-
     def mark_done(self, step: int) -> None:
         """Say that the last step was done and all is written.
 
@@ -113,18 +110,16 @@ class RunDirectory:
                 step,
             )
 
-    def trim(self, step: int) -> int:
-        """Drop the metrics of steps after `step`, from which the run goes on; how many lines.
+    def trim(self, step: int) -> None:
+        """Drop the metrics of steps after `step`, from which the run goes on.
 
         Raises:
             OutputError: They cannot be written; they are as before.
         """
         if not self._metrics.exists():
-            return 0
-        lines = read_metrics(self.path)
-        kept = [line for line in lines if line.step <= step]
+            return
+        kept = [line for line in read_metrics(self.path) if line.step <= step]
         write_whole(self._metrics, "".join(line.to_json() for line in kept).encode())
-        return len(lines) - len(kept)
 
     def close(self) -> None:
         """Let another process have the directory."""
@@ -181,11 +176,15 @@ def read_metrics(run: Path) -> list[MetricsLine]:
             line = MetricsLine(values.pop("kind"), values.pop("step"), values)
         except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
             line = None
-        if line and isinstance(line.kind, str) and isinstance(line.step, int):
+        if line and isinstance(line.kind, str) and _is_step(line.step):
             lines.append(line)
         else:
             _LOG.warning("%s line %d: not a line of metrics; left out", path, number)
     return lines
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= _MOST_STEPS
 
 
 def read_config(run: Path) -> dict[str, object]:
@@ -221,6 +220,11 @@ def read_done_step(run: Path) -> int:
         raise DataError(
             f"{path}: not readable as a number of steps; remove it to resume"
         ) from error
+
+
+def is_done(run: Path) -> bool:
+    """Whether the run's last step was done."""
+    return (run / DONE_FILE).exists()
 
 
 def is_running(run: Path) -> bool:

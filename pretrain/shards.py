@@ -19,6 +19,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,10 +39,10 @@ SPLITS = ("train", "held_out")
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("language", "<u2"), ("_", "<u2")])
 TOKEN_DTYPE = np.dtype("<u2")
 LARGEST_VOCABULARY = 1 << 16
+MOST_LANGUAGES = 1 << 16
 
 _COUNTS = "token_counts.bin"
 _COUNT_DTYPE = np.dtype("<u8")
-_READ_BYTES = 1 << 24
 # A mapped file holds a descriptor; systems allow 1,024 a process.
 _OPEN_SHARDS = 64
 _DO = "make it again with: starencoder pretrain prepare"
@@ -81,7 +82,8 @@ class Manifest:
     left_out: Mapping[str, Mapping[str, int]]
     """reason -> language -> documents."""
     prepare: Mapping[str, object]
-    """The resolved settings, the seed, versions, and a checksum of the input's names and sizes."""
+    """The resolved settings, the seed, versions, and a checksum of the input's names, sizes and
+    dates."""
 
     def to_json(self) -> str:
         """The content of `manifest.json`."""
@@ -165,7 +167,8 @@ class ShardWriter:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # the disk is full, as an error before this one says
+                self._file.close()
 
     def _finish(self) -> None:
         assert self._file is not None
@@ -211,7 +214,9 @@ def write_manifest(directory: Path, manifest: Manifest, token_counts: np.ndarray
         OutputError: The directory cannot be written.
     """
     write_whole(directory / _COUNTS, token_counts.astype(_COUNT_DTYPE).tobytes())
-    write_whole(directory / MANIFEST, manifest.to_json().encode())
+    # A path that is not UTF-8 has lone surrogates, for which JSON has escapes, these ones.
+    content = manifest.to_json().encode("utf-8", "backslashreplace")
+    write_whole(directory / MANIFEST, content)
 
 
 class DocumentSet:
@@ -304,7 +309,7 @@ class TokenShards:
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         """Wrap what `open_shards` has checked."""
         self.manifest = manifest
-        self.tokenizer_dir = directory
+        self.directory = directory
 
     @property
     def fingerprint(self) -> str:
@@ -319,15 +324,15 @@ class TokenShards:
 
     def split(self, name: str) -> DocumentSet:
         """The documents of `train` or `held_out`."""
-        return DocumentSet(self.tokenizer_dir, self.manifest.splits[name])
+        return DocumentSet(self.directory, self.manifest.splits[name])
 
-    def verify(self) -> None:
-        """Compare the checksums of all tokens.
+    def verify(self, *, part: int = 0, parts: int = 1) -> None:
+        """Compare the checksums of all tokens, or of one of equal parts of the shards.
 
         Raises:
             DataError: A file cannot be read or is not as it was written.
         """
-        shards = [shard for split in self.manifest.splits.values() for shard in split]
+        shards = [shard for split in self.manifest.splits.values() for shard in split][part::parts]
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             for _ in pool.map(self._verify_tokens, shards):
                 pass
@@ -335,7 +340,7 @@ class TokenShards:
     @cached_property
     def token_counts(self) -> np.ndarray:
         """How often the train split's entries have each id: uint64, shape `(vocab_size,)`."""
-        path = self.tokenizer_dir / _COUNTS
+        path = self.directory / _COUNTS
         counts = np.frombuffer(_read(path), _COUNT_DTYPE)
         _check(path, "ids", len(counts), self.manifest.vocab_size)
         return counts
@@ -343,20 +348,18 @@ class TokenShards:
     @cached_property
     def line_ends(self) -> np.ndarray:
         """Which ids end a line, up to the next line's indentation: bool, `(vocab_size,)`."""
-        tokenizer = load_tokenizer(self.tokenizer_dir)
+        tokenizer = load_tokenizer(self.directory)
         texts = (tokenizer.decode([index]) for index in range(self.manifest.vocab_size))
         return np.array([text.rstrip(" \t").endswith(("\n", "\r")) for text in texts])
 
     def _verify_tokens(self, shard: Shard) -> None:
-        path = self.tokenizer_dir / f"{shard.name}.tokens"
-        digest = xxhash.xxh3_64()
+        path = self.directory / f"{shard.name}.tokens"
         try:
             with path.open("rb") as file:
-                while block := file.read(_READ_BYTES):
-                    digest.update(block)
+                found = hashlib.file_digest(file, xxhash.xxh3_64).hexdigest()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({reason_of(error)}); {_DO}") from error
-        _check(path, "checksum", digest.hexdigest(), shard.tokens_xxh3)
+        _check(path, "checksum", found, shard.tokens_xxh3)
 
 
 def open_shards(directory: Path) -> TokenShards:

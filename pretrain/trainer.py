@@ -8,8 +8,8 @@ ends with the same bits as one that was not, on the same number of processes.
 
 import logging
 import math
+import os
 import shutil
-import statistics
 import time
 from collections.abc import Generator
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ from pretrain.batches import IGNORE_TARGET, Batch, BatchMaker, iter_steps, rows_
 from pretrain.checkpoints import (
     Checkpoint,
     CheckpointWriter,
-    SaveResult,
+    has_checkpoints,
     load_checkpoint,
     load_latest,
 )
@@ -40,7 +40,7 @@ from pretrain.optim import learning_rate, load_moments, make_optimizer, moments
 from pretrain.plan import disk_bytes
 from pretrain.progress import Progress, check_done_run, check_same_run
 from pretrain.rows import Vocabulary
-from pretrain.run_dir import DONE_FILE, MODEL_FOLDER, RunDirectory
+from pretrain.run_dir import MODEL_FOLDER, RunDirectory, is_done
 from pretrain.shards import TokenShards, open_shards, tokenizer_sha256
 from starencoder.checkpoint import load_pretraining, save_pretraining
 from starencoder.config import EncoderConfig
@@ -52,8 +52,6 @@ from starencoder.toml import flatten
 
 _LOG = logging.getLogger(__name__)
 
-_ENOUGH = 20
-"""Fewer losses than this make no median."""
 _MOST_SKIPPED = 10
 """Bad steps in a row that are skipped; more are no accident."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -96,7 +94,7 @@ def pretrain(config: PretrainConfig, *, resume: bool) -> Path:
     accelerator = start(config.run)
     directory = _open_run_directory(config, accelerator, resume=resume)
     try:
-        if Path(config.run.output, DONE_FILE).exists():
+        if is_done(Path(config.run.output)):
             check_done_run(config)
             _LOG.info("%s: this run is done", config.run.output)
             return Path(config.run.output, MODEL_FOLDER)
@@ -124,15 +122,12 @@ class _Trainer:
         self.shards = _open_data(config, accelerator)
         manifest = self.shards.manifest
         self.encoder = config.model.encoder(vocab_size=manifest.vocab_size, pad_id=manifest.pad_id)
-        seq_length = config.seq_length(self.encoder)
         self.maker = BatchMaker(
             self.shards.split("train"),
             Vocabulary.of(self.shards),
-            seq_length=seq_length,
+            config.data,
+            seq_length=config.seq_length(self.encoder),
             seed=config.run.seed,
-            mask_share=config.data.mask_share,
-            mask_policy=config.data.mask_policy,
-            nsp_is_next_index=self.encoder.nsp_is_next_index,
         )
         self.held_out = make_held_out(self.shards, config, self.encoder)
         self.model = _make_model(config, self.encoder, manifest.tokenizer_sha256).to(
@@ -149,7 +144,7 @@ class _Trainer:
             self.model,
             accelerator,
             before=None if checkpoint is None else bool(checkpoint.state["varlen"]),
-            first_batch=lambda: next(self._steps(workers=0, last_step=self.progress.step + 1))[0],
+            batch=self.maker.batch(self._rows(accelerator.process_index)[: config.run.micro_rows]),
         )
         if config.run.compile:
             for layer in self.model.bert.encoder.layer:
@@ -169,7 +164,7 @@ class _Trainer:
 
     def run(self) -> Path:
         """Train to the last step."""
-        steps = self._steps(workers=self.config.data.workers, last_step=self.config.run.steps)
+        steps = self._steps()
         try:
             for number, micro_batches in enumerate(self.meter.timed(steps)):
                 self._step(micro_batches)
@@ -181,18 +176,27 @@ class _Trainer:
             steps.close()
         return self._finish()
 
-    def _steps(self, *, workers: int, last_step: int) -> Generator[list[Batch]]:
+    def _rows(self, rank: int) -> range:
+        """The numbers of the rows of a rank in the step that is next."""
+        return rows_of_step(
+            self.progress.step,
+            batch_rows=self.config.run.batch_rows,
+            rank=rank,
+            world_size=self.accelerator.num_processes,
+        )
+
+    def _steps(self) -> Generator[list[Batch]]:
         """This rank's micro-batches of the steps to do."""
         run, accelerator = self.config.run, self.accelerator
         return iter_steps(
             self.maker,
             first_step=self.progress.step,
-            last_step=last_step,
+            last_step=run.steps,
             batch_rows=run.batch_rows,
             micro_rows=run.micro_rows,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
-            workers=workers,
+            workers=self.config.data.workers,
             pin_memory=accelerator.device.type == "cuda",
         )
 
@@ -220,16 +224,15 @@ class _Trainer:
         )
         total = accelerator.reduce(losses, "sum")
         # All at once: reading a number from a GPU waits for all that it was told to do.
-        values = torch.cat([total.double(), grad_norm[None].double(), counts]).tolist()
-        mlm_loss, nsp_loss, norm, _, _, tokens, squares, stops = values
-        reason = self._why_bad(mlm_loss + nsp_loss, norm)
+        values = torch.cat([total.double(), grad_norm[None].double(), counts[2:]]).tolist()
+        mlm_loss, nsp_loss, norm, tokens, squares, stops = values
+        loss = mlm_loss + nsp_loss
+        reason = self.progress.reason_bad(loss, norm, config.run.spike_factor)
         if reason:
-            self._bad_step(reason, mlm_loss + nsp_loss, losses)
+            self._bad_step(reason, loss, losses)
         else:
             self.optimizer.step()
-            self.progress.updates += 1
-            self.progress.skipped = 0
-            self.progress.losses.append(mlm_loss + nsp_loss)
+            self.progress.updated(loss)
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
         self.progress.tokens += int(tokens)
@@ -257,34 +260,16 @@ class _Trainer:
         total: Tensor = self.accelerator.reduce(here, "sum")
         return total
 
-    def _why_bad(self, loss: float, grad_norm: float) -> str:
-        if not math.isfinite(loss):
-            return "the loss is not finite"
-        if not math.isfinite(grad_norm):
-            return "the gradients are not finite"
-        recent = self.progress.losses
-        if len(recent) >= _ENOUGH:
-            median = statistics.median(recent)
-            if loss > self.config.run.spike_factor * median:
-                return f"the loss is {loss / median:.1f} times the median of the steps before"
-        return ""
-
     def _bad_step(self, reason: str, loss: float, losses: Tensor) -> None:
         """Say which documents it was, then stop, or go on without this step's update."""
         config, step = self.config, self.progress.step
         by_rank = gather_object([losses.sum().item()])
         # The one whose loss is not finite or, of a spike, that has the most of it.
         worst = max(range(len(by_rank)), key=lambda rank: _badness(by_rank[rank]))
-        numbers = rows_of_step(
-            step,
-            batch_rows=config.run.batch_rows,
-            rank=worst,
-            world_size=self.accelerator.num_processes,
-        )
         where = self.shards.split("train").where
         documents = [
             f"{where(segment.document)}, tokens {segment.start} to {segment.stop}"
-            for segment in self.maker.segments(numbers)
+            for segment in self.maker.segments(self._rows(worst))
         ]
         self.progress.skipped += 1
         action = config.run.bad_step if self.progress.skipped <= _MOST_SKIPPED else "stop"
@@ -310,9 +295,7 @@ class _Trainer:
             self.meter.log(step, self.progress.tokens)
         if step % run.evaluate_every == 0 or is_last:
             self._evaluate()
-        if self.writer is not None:
-            for result in self.writer.poll():
-                self._log_save(result)
+        self._log_saves()
         if is_last:
             return
         if self.stop_agreed:
@@ -388,15 +371,17 @@ class _Trainer:
             _LOG.info("resumed after step %d (%s)", checkpoint.step, checkpoint.directory)
         return checkpoint
 
-    def _log_save(self, result: SaveResult) -> None:
-        assert self.directory is not None
-        values = {
-            "seconds": result.write_seconds,
-            "stall": result.stall_seconds,
-            "bytes": result.num_bytes,
-            "error": None if result.error is None else str(result.error),
-        }
-        self.directory.append("checkpoint", result.step, values)
+    def _log_saves(self) -> None:
+        if self.writer is None or self.directory is None:
+            return
+        for result in self.writer.poll():
+            values = {
+                "seconds": result.write_seconds,
+                "stall": result.stall_seconds,
+                "bytes": result.num_bytes,
+                "error": None if result.error is None else str(result.error),
+            }
+            self.directory.append("checkpoint", result.step, values)
 
     def _finish(self) -> Path:
         """Write the model, then say that the run is done."""
@@ -405,13 +390,12 @@ class _Trainer:
             # The model first: it may fit where a checkpoint does not.
             dtype = _DTYPES[self.config.run.saved_precision]
             save_pretraining(self.model, output, dtype=dtype)
-            copy_tokenizer(self.shards.tokenizer_dir, output)
+            copy_tokenizer(self.shards.directory, output)
             self._save()
             try:
                 self.writer.close()
             finally:
-                for result in self.writer.poll():
-                    self._log_save(result)
+                self._log_saves()
             self.directory.mark_done(self.progress.step)
         self.accelerator.wait_for_everyone()
         return output
@@ -438,7 +422,7 @@ def _open_run_directory(
     if not accelerator.is_main_process:
         return None
     directory = RunDirectory(Path(config.run.output))
-    if not resume and (directory.is_done or any(directory.checkpoints.glob("step-*"))):
+    if not resume and (is_done(directory.path) or has_checkpoints(directory.checkpoints)):
         directory.close()
         raise ConfigError(
             f"{directory.path}: holds a run already; go on with it with --resume, or choose "
@@ -471,8 +455,17 @@ def _open_data(config: PretrainConfig, accelerator: Accelerator) -> TokenShards:
                 f"{config.data.directory} was made with; leave the setting out, or prepare the "
                 f"data with it"
             )
-    if config.data.verify and accelerator.is_main_process:
-        shards.verify()
+    fingerprints = gather_object([shards.fingerprint])
+    other = next((rank for rank, own in enumerate(fingerprints) if own != fingerprints[0]), 0)
+    if other:
+        raise ConfigError(
+            f"data.directory: {config.data.directory} is another data set on rank {other} than on "
+            f"rank 0; copy the same one to every machine"
+        )
+    if config.data.verify:
+        # A machine may have a copy of its own, and its ranks share the work.
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        shards.verify(part=accelerator.local_process_index, parts=here)
     accelerator.wait_for_everyone()
     return shards
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pretrain.batches import IGNORE_TARGET, BatchMaker, iter_steps, rows_of_step
+from pretrain.config import DataConfig
 
 PER_ROW = (
     "input_ids", "segment_ids", "position_ids", "pair_ids", "masked_positions", "targets",
@@ -24,7 +25,7 @@ def maker(memory_documents):
 def make(memory_documents, **settings):
     documents = memory_documents([60, 300, 20, 45, 128, 700, 33] * 20)
     settings = {"seq_length": 64, "seed": 3, **settings}
-    return BatchMaker(documents, memory_documents.vocabulary, **settings)
+    return BatchMaker(documents, memory_documents.vocabulary, DataConfig(), **settings)
 
 
 def content(batches):
@@ -95,18 +96,19 @@ def test_ids_above_a_signed_16_bit_number_survive(memory_documents):
     vocabulary = dataclasses.replace(
         memory_documents.vocabulary, size=65_536, line_ends=np.zeros(65_536, bool)
     )
-    batch = BatchMaker(documents, vocabulary, seq_length=64, seed=1).batch(range(1)).to("cpu")
+    maker = BatchMaker(documents, vocabulary, DataConfig(), seq_length=64, seed=1)
+    batch = maker.batch(range(1)).to("cpu")
 
     assert batch.input_ids.max() == 65_535
     assert set(batch.targets.flatten().tolist()) <= {65_535, IGNORE_TARGET}
 
 
-def test_the_answer_for_next_segments_is_the_models(memory_documents):
-    ours = make(memory_documents, nsp_is_next_index=1).batch(range(50)).nsp_targets
-    reverse = make(memory_documents, nsp_is_next_index=0).batch(range(50)).nsp_targets
+def test_the_target_of_a_pair_is_1_where_the_second_segment_is_the_next_one(maker):
+    rows = [maker.rows.row(number, maker.rows.generator(number)) for number in range(50)]
+    is_next = [int(pair.is_next) for row in rows for pair in row.pairs]
 
-    assert 0 < ours.sum() < len(ours)
-    assert (ours + reverse == 1).all()
+    assert 0 < sum(is_next) < len(is_next)
+    assert maker.batch(range(50)).nsp_targets.tolist() == is_next
 
 
 def test_equal_arguments_give_equal_batches_and_another_epoch_other_masks(memory_documents):

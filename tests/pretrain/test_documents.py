@@ -80,6 +80,70 @@ def test_bytes_in_a_text_column_that_are_not_utf8_are_counted(tmp_path):
     assert dropped.documents == Counter({("not UTF-8", "unknown"): 1})
 
 
+def test_bytes_in_a_language_column_that_are_not_utf8_are_counted(tmp_path):
+    raw = pa.array([b"C", b"\xff\xfe"], pa.binary())
+    languages = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
+    table = pa.table({"content": ["good", "bad"], "lang": languages})
+    parquet.write_table(table, tmp_path / "a.parquet")
+
+    documents, dropped = read(SourceConfig(path=str(tmp_path)))
+    assert texts(documents) == [("C", "good")]
+    assert dropped.documents == Counter({("not UTF-8", "unknown"): 1})
+
+
+def test_numbers_are_no_languages(tmp_path):
+    shard(tmp_path / "a.parquet", content=["x"], lang=[7], tongue=[8])
+    assert texts(read(SourceConfig(path=str(tmp_path)))[0]) == [("unknown", "x")]
+    with pytest.raises(DataError, match=r"column tongue holds int64.*set the source's language_co"):
+        read(SourceConfig(path=str(tmp_path), language_column="tongue"))
+
+
+def test_two_columns_of_one_name_are_an_error(tmp_path):
+    both = pa.Table.from_arrays([pa.array(["x"])] * 2, names=["content"] * 2)
+    parquet.write_table(both, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="several columns are called content"):
+        read(SourceConfig(path=str(tmp_path)))
+
+
+def test_not_every_json_line_needs_every_key(tmp_path):
+    lines = ['{"lang": "Go"}', '{"content": "a"}', '{"lang": "C", "content": "b"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    documents, dropped = read(SourceConfig(path=str(tmp_path), format="jsonl"))
+    assert texts(documents) == [("C", "b"), ("unknown", "a")]
+    assert dropped.documents == Counter({("null", "Go"): 1})
+
+
+def test_a_language_that_is_no_unicode_is_escaped(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"content": "x", "lang": "Py\\ud800"}')
+    (document,), _ = read(SourceConfig(path=str(tmp_path), format="jsonl"))
+    assert document.language == r"Py\ud800"
+
+
+class OwnError(Exception):
+    """As clients of remote stores raise them."""
+
+
+def test_any_error_of_a_remote_store_names_the_input_or_the_address(monkeypatch):
+    def broken(*_, **__):
+        raise OwnError
+
+    address = "memory://broken/a.jsonl"
+    with fsspec.open(address, "wb") as file:
+        file.write(b'{"content": "x"}\n')
+    source = SourceConfig(path=address, format="jsonl")
+    system = type(fsspec.filesystem("memory"))
+    with monkeypatch.context() as patched:
+        patched.setattr(system, "open", broken)
+        documents, dropped = read(source)
+    assert not documents
+    ((name, reason),) = dropped.unreadable.items()
+    assert name.endswith("/broken/a.jsonl")
+    assert "OwnError" in reason
+    monkeypatch.setattr(system, "isfile", broken)
+    with pytest.raises(DataError, match=r"a\.jsonl: cannot be listed \(OwnError of"):
+        read(source)
+
+
 def test_a_missing_column_is_an_error_that_lists_those_there(tmp_path):
     shard(tmp_path / "a.parquet", text=["x"], lang=["C"])
     with pytest.raises(DataError, match=r"a\.parquet: no column content; it has text, lang;"):
@@ -91,8 +155,9 @@ def test_a_missing_column_is_an_error_that_lists_those_there(tmp_path):
         read(SourceConfig(path=str(tmp_path), format="jsonl"))
 
 
-def test_text_may_be_dictionary_encoded(tmp_path):
-    shard(tmp_path / "a.parquet", content=pa.array(["x", "y", "x"]).dictionary_encode())
+def test_text_may_be_dictionary_encoded_or_views(tmp_path):
+    shard(tmp_path / "a.parquet", content=pa.array(["x", "y"]).dictionary_encode())
+    shard(tmp_path / "b.parquet", content=pa.array(["x"], pa.string_view()))
     documents, _ = read(SourceConfig(path=str(tmp_path), language="C"))
     assert texts(documents) == [("C", "x"), ("C", "x"), ("C", "y")]
 
@@ -350,3 +415,14 @@ def test_json_lines_and_parquet_of_the_same_rows_give_the_same_documents(tmp_pat
         read(SourceConfig(path=str(tmp_path), format="jsonl"))[0]
         == read(SourceConfig(path=str(tmp_path)))[0]
     )
+
+
+def test_the_language_of_source_files_may_be_set_by_any_of_its_names(tmp_path):
+    (tmp_path / "a.txt").write_text("x = 1\n" * 200)
+    documents, _ = read(SourceConfig(path=str(tmp_path), format="files", language="python"))
+    assert [document.language for document in documents] == ["Python"]
+
+
+def test_source_files_are_no_issues():
+    with pytest.raises(ConfigError, match="kind must be code where format is files, got issues"):
+        SourceConfig(path="x", format="files", kind="issues")

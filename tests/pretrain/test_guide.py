@@ -24,7 +24,7 @@ def test_every_config_in_the_guide_loads(tmp_path, text):
 
 
 def test_the_guide_lists_every_filter_in_the_order_in_which_they_are_asked():
-    rows = [f"| `{rule.name}` | {rule.description} |" for rule in (FILTERS[-1], *FILTERS[:-1])]
+    rows = [f"| `{rule.name}` | {rule.description} |" for rule in FILTERS]
     assert "\n".join(["| filter | leaves out |", "|---|---|", *rows]) + "\n\n" in GUIDE
 
 

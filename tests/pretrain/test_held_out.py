@@ -26,7 +26,7 @@ class AlwaysNext(torch.nn.Module):
             mlm_loss=masked.sum() * 2.0,
             nsp_loss=batch.nsp_targets.sum() * 0.0,
             mlm_correct=(batch.targets == self.token).sum(),
-            nsp_correct=(batch.nsp_targets == 0).sum(),
+            nsp_correct=(batch.nsp_targets == 1).sum(),
         )
 
 

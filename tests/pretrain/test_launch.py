@@ -12,8 +12,6 @@ from pretrain.config import RunConfig, check_batch, largest_divisor
 from pretrain.launch import StopRequest, start
 from starencoder.errors import ConfigError
 
-posix_only = pytest.mark.skipif(os.name != "posix", reason="sends signals")
-
 
 @given(st.integers(1, 8), st.integers(1, 64), st.integers(1, 12))
 def test_what_is_advised_for_a_batch_that_does_not_divide_is_accepted(micro, accumulate, ranks):
@@ -44,7 +42,6 @@ def test_the_largest_divisor_divides_and_no_larger_one_does(number, at_most):
     assert found == max(divisors)
 
 
-@posix_only
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_stop_signal_is_noted_and_handlers_are_put_back(name):
     number = getattr(signal, name)

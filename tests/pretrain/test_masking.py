@@ -42,7 +42,7 @@ def test_of_hidden_tokens_eight_in_ten_are_masks_one_is_random_and_one_stays(mem
     vocabulary = dataclasses.replace(
         memory_documents.vocabulary, size=60_000, line_ends=np.zeros(60_000, bool)
     )
-    masker = Masker(vocabulary, share=0.5)
+    masker = Masker(vocabulary, share=0.5, policy="80-10-10")
     rng = np.random.default_rng(0)
     ids = rng.integers(10, 60_000, 40_000).astype(np.uint16)
     masked = ids.copy()
@@ -60,7 +60,7 @@ def test_of_hidden_tokens_eight_in_ten_are_masks_one_is_random_and_one_stays(mem
 
 
 def test_every_position_is_as_likely(memory_documents):
-    masker = Masker(memory_documents.vocabulary, share=0.15)
+    masker = Masker(memory_documents.vocabulary, share=0.15, policy="80-10-10")
     rng = np.random.default_rng(0)
     counts = np.zeros(100)
     for _ in range(2000):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pretrain.batches import IGNORE_TARGET, Batch, BatchMaker
+from pretrain.config import DataConfig
 from pretrain.objective import Objective, packed_runs, same_pair
 from starencoder.checkpoint import save_pretraining
 from starencoder.config import EncoderConfig
@@ -47,7 +48,7 @@ def randomised(seed=0):
 def batch(memory_documents):
     """Rows of several pairs each."""
     documents = memory_documents([20, 31, 17, 44, 90, 23, 60])
-    maker = BatchMaker(documents, documents.vocabulary, seq_length=64, seed=3)
+    maker = BatchMaker(documents, documents.vocabulary, DataConfig(), seq_length=64, seed=3)
     made = maker.batch(range(4)).to("cpu")
     assert int(made.pair_ids.max()) > 0
     assert (made.pair_ids == -1).any()  # some padding, too

@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import io
 import json
 import logging
 import os
@@ -266,6 +267,40 @@ def test_a_data_set_of_changed_input_or_that_is_damaged_is_refused(run, tmp_path
         run(sources=sources)
 
 
+def test_a_data_set_of_an_input_changed_to_as_many_bytes_is_refused(run, tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({"content": text_of("C", i), "lang": "C"}) for i in range(20)]
+    path.write_text("\n".join(lines))
+    sources = (SourceConfig(path=str(path), format="jsonl"),)
+    run(sources=sources)
+    assert run(sources=sources).reused
+    path.write_text(
+        "\n".join(lines).swapcase().replace("CONTENT", "content").replace("LANG", "lang")
+    )
+    os.utime(path, (1, 1))
+    with pytest.raises(ConfigError, match="made from other inputs_xxh3"):
+        run(sources=sources)
+
+
+def test_a_path_that_is_not_utf8_can_be_named_as_unreadable(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    parquet.write_table(
+        pa.table({"content": [text_of("C", i) for i in range(20)]}), folder / "a.parquet"
+    )
+    Path(os.fsdecode(os.fsencode(folder) + b"/b\xff.parquet")).write_bytes(b"no parquet")
+    report = run(sources=(SourceConfig(path=str(folder)),))
+    (name,) = open_shards(report.directory).manifest.prepare["unreadable"]
+    assert name.endswith(r"b\udcff.parquet")
+    assert r"b\udcff.parquet" in report_text(report)
+
+
+def test_more_languages_than_an_index_can_tell_are_an_error(run, monkeypatch):
+    monkeypatch.setattr("pretrain.prepare.MOST_LANGUAGES", 1)
+    with pytest.raises(DataError, match=r"more than 1 languages; set the source's language_column"):
+        run()
+
+
 def test_leftovers_of_an_interrupted_run_are_overwritten(run, tmp_path):
     clean = files(run("clean").directory)
     (tmp_path / "data").mkdir()
@@ -291,6 +326,28 @@ def test_a_full_disk_leaves_no_data_set(run, tmp_path, monkeypatch):
         open_shards(tmp_path / "data")
     monkeypatch.undo()
     open_shards(run(shard_tokens=500).directory).verify()
+
+
+class FullDisk(io.RawIOBase):
+    """Takes nothing, also not when it is closed."""
+
+    def writable(self):
+        return True
+
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_still_full_when_files_are_closed_is_the_same_error(run, monkeypatch):
+    def opened(path, mode="r", *arguments, **options):
+        if path.suffix == ".tokens" and mode == "wb":
+            return io.BufferedWriter(FullDisk())
+        return real(path, mode, *arguments, **options)
+
+    real = Path.open
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(OutputError, match=r"\.tokens: cannot be written \(No space left"):
+        run()
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_about_the_output(run, tmp_path):
@@ -413,7 +470,9 @@ def test_a_killed_run_leaves_no_data_set_and_no_process(tmp_path, tokenizer_dir)
     assert job.returncode == -9
     with pytest.raises(DataError, match="no token shards"):
         open_shards(tmp_path / "data")
+    deadline = time.monotonic() + 60
     while processes_of(job.pid):
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 

@@ -16,6 +16,7 @@ from pretrain.run_dir import (
     METRICS_FILE,
     MetricsLine,
     RunDirectory,
+    is_done,
     is_running,
     read_config,
     read_metrics,
@@ -124,13 +125,13 @@ def test_metrics_are_read_as_written_and_trimmed_to_a_step(
     assert read_metrics(run.path) == written
 
     kept = [line for line in written if line.step <= last]
-    assert run.trim(last) == len(written) - len(kept)
+    run.trim(last)
     assert read_metrics(run.path) == kept
     run.close()
 
 
 def test_there_is_nothing_to_trim_before_the_first_line(run):
-    assert run.trim(0) == 0
+    run.trim(0)
     assert read_metrics(run.path) == []
 
 
@@ -219,9 +220,9 @@ def test_a_line_that_cannot_be_written_is_left_out_with_a_warning(run, monkeypat
 
 
 def test_a_run_is_done_only_once_it_was_said(run):
-    assert not run.is_done
+    assert not is_done(run.path)
     run.mark_done(100)
-    assert run.is_done
+    assert is_done(run.path)
 
 
 def test_settings_are_read_as_written(run):

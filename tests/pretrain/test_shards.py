@@ -176,7 +176,7 @@ def test_counts_of_tokens_and_the_fingerprint_belong_to_the_data_set(data, tmp_p
     write(other, tokenizer_dir, [("train", [1, 2], 0, 1)])
 
     assert opened.token_counts.tolist() == list(range(400))
-    assert opened.tokenizer_dir == data
+    assert opened.directory == data
     assert opened.fingerprint == open_shards(data).fingerprint
     assert opened.fingerprint != open_shards(other).fingerprint
     elsewhere = dataclasses.replace(opened.manifest, prepare={"made": "elsewhere"}, left_out={})

@@ -11,10 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(os.name != "posix", reason="a bash script that sends signals"),
-]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "pretrain.slurm"
 STAND_INS = {

@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,11 +24,11 @@ from safetensors.torch import load_file
 from pretrain.config import load_config
 from pretrain.objective import Objective
 from pretrain.run_dir import is_running
-from pretrain.trainer import BadStepError, pretrain
+from pretrain.shards import TokenShards
+from pretrain.trainer import BadStepError, _open_data, pretrain
 from starencoder.checkpoint import load_pretraining
 from starencoder.errors import CheckpointError, ConfigError, DataError, OutputError
 
-posix_only = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 CLI = (sys.executable, "-m", "cli")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 
@@ -131,11 +132,11 @@ class Killed(BaseException):
 
 def wait_for(condition, process):
     deadline = time.monotonic() + 120
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-@posix_only
 def test_a_run_killed_after_its_first_checkpoint_ends_with_the_same_bits(
     shards_dir, tmp_path, whole
 ):
@@ -155,7 +156,6 @@ def test_a_run_killed_after_its_first_checkpoint_ends_with_the_same_bits(
     assert (output / "DONE").exists()
 
 
-@posix_only
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_the_resumed_run_ends_with_the_same_bits(
     shards_dir, tmp_path, whole, number
@@ -176,7 +176,6 @@ def test_a_signal_saves_and_the_resumed_run_ends_with_the_same_bits(
     assert_same_bits(weights(output), weights(whole))
 
 
-@posix_only
 def test_when_one_of_two_ranks_is_killed_torchrun_restarts_to_the_same_bits(shards_dir, tmp_path):
     changes = {"run.steps": 30, "run.checkpoint_every": 5, "run.evaluate_every": 100}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -419,7 +418,6 @@ def test_a_directory_with_a_run_in_it_needs_resume(shards_dir, tmp_path):
     assert not is_running(tmp_path / "run")
 
 
-@posix_only
 def test_a_second_run_on_a_directory_is_refused_and_the_first_goes_on(shards_dir, tmp_path):
     output = tmp_path / "run"
     first = start(command(shards_dir, output, **{"run.steps": 100_000}))
@@ -463,6 +461,57 @@ def test_a_run_that_is_done_is_not_taken_for_another_one(shards_dir, whole):
         train(shards_dir, whole, resume=True, **{"optimizer.learning_rate": 2e-3})
     with pytest.raises(ConfigError, match=r"run.steps is 20, but .* ended with step 10; start"):
         train(shards_dir, whole, resume=True, **{"run.steps": 20})
+
+
+@pytest.mark.parametrize("name", ["model", "config.json"])
+def test_a_run_that_is_done_but_has_lost_what_it_made_says_how_to_make_it_again(
+    shards_dir, tmp_path, whole, name
+):
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    expected = weights(output)
+    (output / name).rename(tmp_path / "lost")
+    with pytest.raises(ConfigError, match=rf"{name} is missing; remove .*DONE and go on"):
+        train(shards_dir, output, resume=True)
+    (output / "DONE").unlink()
+    train(shards_dir, output, resume=True)
+    assert_same_bits(weights(output), expected)
+    train(shards_dir, output, resume=True)
+
+
+BY_RANK = """
+import os, sys
+import cli
+sys.exit(cli.main([*sys.argv[2:], "--set", f"data.directory={sys.argv[1]}{os.environ['RANK']}"]))
+"""
+
+
+def test_ranks_that_have_other_data_are_refused(shards_dir, tmp_path):
+    script = tmp_path / "by_rank.py"
+    script.write_text(BY_RANK)
+    for rank in "01":
+        shutil.copytree(shards_dir, tmp_path / f"data{rank}")
+    manifest = json.loads((tmp_path / "data1" / "manifest.json").read_text())
+    manifest["languages"][0] = "another"
+    (tmp_path / "data1" / "manifest.json").write_text(json.dumps(manifest))
+    _, *arguments = command(shards_dir, tmp_path / "run")[2:]
+    code, out = run([*TORCHRUN, "--nproc-per-node=2", script, tmp_path / "data", *arguments])
+
+    assert code != 0
+    assert "data.directory: " in out
+    assert "is another data set on rank 1 than on rank 0" in out
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_each_rank_checks_the_shards_of_its_own_machine(shards_dir, monkeypatch):
+    parts = []
+    monkeypatch.setattr(TokenShards, "verify", lambda _, **given: parts.append(given))
+    accelerator = SimpleNamespace(
+        local_process_index=3, wait_for_everyone=lambda: None, is_main_process=False
+    )
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    _open_data(load_config("debug", [f"data.directory={shards_dir}"]), accelerator)
+    assert parts == [{"part": 3, "parts": 8}]
 
 
 def test_weights_that_belong_to_other_tokens_or_positions_are_refused(shards_dir, whole, tmp_path):
