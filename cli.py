@@ -715,16 +715,19 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pii train`."""
     parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="data and settings")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the tagger's")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
 
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Fine-tune a tagger as a recipe says."""
     import logging
 
-    from pii.train import read_recipe, train
+    from pii.recipe import read_recipe
+    from pii.train import train, train_text
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(read_recipe(arguments.recipe), arguments.output)
+    results = train(read_recipe(arguments.recipe), arguments.output, resume=arguments.resume)
+    _write(train_text(results))
     return 0
 
 

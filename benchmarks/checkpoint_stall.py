@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from pretrain.checkpoints import CheckpointWriter, load_latest
 from starencoder.config import PRESETS
 from starencoder.model import PretrainingModel
+from starencoder.training_checkpoints import CheckpointWriter, load_latest
 
 LATER_SAVES = 5
 

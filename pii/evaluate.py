@@ -13,8 +13,8 @@ from tqdm import tqdm
 from pii.annotations import Document
 from pii.curves import Reliability, Sweep, reliability, sweep
 from pii.detect import Detector, load_detector
-from pii.labels import LABELS, OPERATING_POINTS
-from pii.metrics import best_thresholds, match_spans, pair_errors
+from pii.labels import LABELS
+from pii.metrics import match_spans, operating_points, pair_errors
 from pii.predictions import read_predictions
 from pii.resampling import Bootstrap, interval, randomisation_test
 from pii.scores import MICRO, GroupScores, Offsets, Tally, f1_of, group_scores, tally
@@ -26,9 +26,6 @@ from starencoder.files import write_whole
 
 if TYPE_CHECKING:
     from starencoder.tokenizer import CodeTokenizer
-
-_BETAS = dict(zip(OPERATING_POINTS, (1.0, 2.0), strict=True))
-"""`balanced` maximises F1; `thorough` F2, for which a leak costs as much as four false alarms."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -284,7 +281,7 @@ def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[
     tagged = [detector.tagged_spans(document.text) for document in documents]
 
     tables = sweep(documents, lambda score: _found_from(score, documents, detector, tagged))
-    points = {point: best_thresholds(tables, beta=beta) for point, beta in _BETAS.items()}
+    points = operating_points(tables)
     config["pii"] = {**pii, "operating_points": points}
     write_whole(path, (json.dumps(config, indent=2) + "\n").encode())
     return points

@@ -1,268 +1,485 @@
-"""Fine-tune a token classifier on annotated documents, as one recipe file says."""
+"""Fine-tune a token classifier on annotated documents, in stages, as one recipe says.
+
+For each seed, the stages before the last are trained once. The last one is trained once for each
+fold of its documents without that fold, which tells how many steps are enough and, from what is
+found in documents that were not seen, the thresholds; then once more on all of them.
+
+What a step sees follows from the seed, the phase and its number, so that a run that was
+interrupted goes on to the same weights.
+"""
 
 import dataclasses
+import itertools
+import json
 import logging
 import math
 import random
+import shutil
+import statistics
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional
 
-from pii.annotations import FORMATS, Document, load_label_map, read_annotated
+from pii.annotations import Document, load_label_map, read_annotated
 from pii.chunks import ChunkConfig
+from pii.curves import sweep
 from pii.dataset import Batch, TokenisedDocument, iter_batches, tokenise
-from pii.labels import IGNORE_TARGET, LABELS, OPERATING_POINTS, TAGS
+from pii.detect import Detector
+from pii.folds import package_folds
+from pii.labels import IGNORE_TARGET, LABELS, OPERATING_POINTS, OUTSIDE, TAG_IDS, TAGS
+from pii.metrics import count_matches, operating_points, total
+from pii.predict import torch_predict
+from pii.recipe import StageConfig, TrainConfig, TrainData
+from pii.spans import Span
 from pii.synthesize import harvest_words, revalue
+from pii.tagger import Tagger
 from pii.values import ValueMaker
-from starencoder.checkpoint import load_encoder_weights, save_tagger
+from starencoder.checkpoint import load_encoder_weights, resolve_encoder, save_tagger
 from starencoder.config import PRESETS, EncoderConfig, load_config
 from starencoder.errors import ConfigError, DataError
+from starencoder.files import write_whole
 from starencoder.model import TokenClassifier, flushed_denormals
-from starencoder.names import check_name
+from starencoder.optim import load_moments, make_optimizer, moments
+from starencoder.schedule import learning_rate
+from starencoder.text import aligned, duration
 from starencoder.tokenizer import CodeTokenizer, copy_tokenizer, load_tokenizer
-from starencoder.toml import from_toml, read_toml
+from starencoder.training_checkpoints import CheckpointWriter, load_latest
 
 _LOG = logging.getLogger(__name__)
 
+REPORT_FILE = "training.json"
+_WORK = "checkpoints"
+_EVEN = 0.5
+"""Threshold of every label where none was chosen."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainData:
-    """One source of annotated documents."""
-
-    path: str
-    """A file, or `hub:NAME[:SPLIT]`, as `pii.annotations.read_annotated` reads them."""
-    format: str = "auto"
-    """One of `pii.annotations.FORMATS`."""
-    label_map: str = ""
-    """A TOML file of foreign labels, laid over the package's own."""
-    copies: int = 1
-    """How often the documents are seen per epoch."""
-    revalue: bool = False
-    """Whether every copy but the first gets fresh values in its spans."""
-
-    def __post_init__(self) -> None:
-        if self.copies < 1:
-            raise ConfigError(f"copies must be 1 or more, got {self.copies}")
-        check_name("format", self.format, FORMATS)
+Weights = Mapping[str, Tensor]
+_Copies = list[tuple[Document, list[TokenisedDocument]]]
+"""Documents of a stage, each with all its copies."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """A training run, as its recipe file says."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What one seed has given."""
 
-    data: tuple[TrainData, ...]
-    tokenizer: str
-    """Directory with `tokenizer.json`."""
-    preset: str = "tiny"
-    """Architecture, when no encoder is given."""
-    encoder: str = ""
-    """Checkpoint directory to start from; empty: random weights of the preset."""
-    seed: int = 1
-    steps: int = 10_000
-    batch_size: int = 64
-    """Chunks per step."""
-    learning_rate: float = 5e-4
-    """Peak; it rises over the warm-up and falls linearly to 0."""
-    warmup_steps: int = 300
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    average_decay: float = 0.999
-    """Decay of the moving average of the weights, which is what is saved."""
-    max_tokens: int = 126
-    """Longest chunk, without cls and sep."""
-    stride: int = 112
-    """Step between chunks when detecting."""
-    save_every: int = 2000
-    """Steps between saves of the averaged weights."""
-
-    def __post_init__(self) -> None:
-        ChunkConfig(max_tokens=self.max_tokens, stride=self.stride)  # checks them
-        for name in ("steps", "batch_size", "warmup_steps", "save_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "average_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-
-
-def read_recipe(path: Path) -> TrainConfig:
-    """Read a recipe; relative paths in it are relative to the current directory.
-
-    Raises:
-        ConfigError: The file cannot be read, or a setting is unknown, missing, of another type or
-            out of range.
-    """
-    return from_toml(TrainConfig, read_toml(path), str(path))
+    seed: int
+    weights: Weights
+    steps: int
+    """Of the last stage."""
+    f1: dict[str, float]
+    """By label and as `micro`, over the folds' documents, each found by a model that was not
+    trained on its package; the thresholds are chosen on them too. Empty without folds."""
+    points: Mapping[str, Mapping[str, float]]
+    """Thresholds by operating point and label."""
 
 
 @flushed_denormals()
-def train(config: TrainConfig, output: Path, *, threads: int = 0) -> None:
-    """Train a tagger and write its directory: config, averaged weights, tokenizer.
+def train(
+    config: TrainConfig, output: Path, *, resume: bool = False, threads: int = 0
+) -> list[Trained]:
+    """Train a tagger and write its directory: config, averaged weights, tokenizer, report.
 
-    Thresholds are all 0.5 until `starencoder pii calibrate` sets them.
+    Args:
+        config: The recipe.
+        output: The tagger's directory; checkpoints are in it until all is done.
+        resume: Whether to go on from what an interrupted run has left there.
+        threads: Of torch; 0: as many as it takes.
+
+    Returns:
+        What each seed has given, in their order. The best one was written.
 
     Raises:
-        ConfigError: The recipe names no data or an unknown preset, its chunks are too long for the
-            model, or the loss is not finite.
+        ConfigError: The chunks are too long for the model, there is a run to resume that was not
+            asked for, or the loss is not finite.
         CheckpointError: The tokenizer or the encoder to start from cannot be loaded.
-        DataError: A data file is not of the stated form, or there is no text in any.
+        DataError: Data are not of the stated form, or there is no text in any.
+        OutputError: The directory cannot be written.
     """
-    if not config.data:
-        raise ConfigError("the recipe has no [[data]]; expected at least one file of documents")
     if threads:
         torch.set_num_threads(threads)
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-    tokenizer = load_tokenizer(Path(config.tokenizer))
-    architecture = _architecture(config, tokenizer)
-    if config.max_tokens + 2 > architecture.max_positions:
+    encoder = resolve_encoder(config.encoder) if config.encoder else None
+    tokenizer_dir = Path(config.tokenizer) if config.tokenizer else encoder
+    assert tokenizer_dir is not None  # the recipe was checked
+    tokenizer = load_tokenizer(tokenizer_dir)
+    architecture = _architecture(config, encoder, tokenizer)
+    stages = [_read(stage, tokenizer, config.seeds[0]) for stage in config.stages]
+    work = output / _WORK
+    if work.exists() and not resume:
         raise ConfigError(
-            f"max_tokens must be at most {architecture.max_positions - 2}: the model reads "
-            f"{architecture.max_positions} tokens, cls and sep included; got {config.max_tokens}"
+            f"{work}: left by a run that was interrupted; go on with it with --resume, or remove it"
         )
-    documents = _load(config, tokenizer)
-    if not any(len(document.ids) for document in documents):
-        raise DataError("the recipe's data hold no text; expected annotated documents")
-    model = TokenClassifier(architecture, num_labels=len(TAGS))
-    if config.encoder:
-        load_encoder_weights(model.bert, Path(config.encoder))
-    average = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-    optimiser = torch.optim.AdamW(
-        _parameter_groups(model, config.weight_decay),
-        lr=config.learning_rate,
-        betas=(0.9, 0.98),
-        eps=1e-6,
-        fused=True,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: min(
-            (step + 1) / config.warmup_steps,
-            max(0.0, (config.steps - step) / max(1, config.steps - config.warmup_steps)),
-        ),
-    )
-    model.train()
-    started, tokens, losses = time.monotonic(), 0, []
-    for step, batch in zip(
-        range(1, config.steps + 1), _epochs(documents, tokenizer, config, rng), strict=False
-    ):
-        loss = _loss(model, batch)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimiser.step()
-        schedule.step()
-        # A decay that grows with the steps, so that the random start is forgotten.
-        decay = min(config.average_decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, weight in model.state_dict().items():
-                average[name].lerp_(weight, 1 - decay)
-        tokens += int(batch.attention_mask.sum())
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise ConfigError(f"step {step}: the loss is not finite; lower learning_rate")
-        if step % 100 == 0:
-            rate = tokens / (time.monotonic() - started)
-            _LOG.info(
-                "step %d of %d  loss %.4f  %.0f tokens/s  %.0f min left",
-                step,
-                config.steps,
-                sum(losses[-100:]) / 100,
-                rate,
-                (config.steps - step) * (time.monotonic() - started) / step / 60,
+    results = []
+    for seed in config.seeds:
+        trainer = _Trainer(config, architecture, encoder, tokenizer, seed, work / f"seed-{seed}")
+        results.append(trainer.run(stages))
+        _LOG.info("seed %d: micro F1 %.4f over folds", seed, results[-1].f1.get("micro", math.nan))
+    best = max(results, key=lambda result: result.f1.get("micro", 0.0))
+    _write(config, architecture, best, results, tokenizer_dir, output)
+    shutil.rmtree(work)
+    return results
+
+
+def train_text(results: Sequence[Trained]) -> str:
+    """F1 over the folds by label: of each seed and, of several, their mean and deviation."""
+    measured = [result for result in results if result.f1]
+    if not measured:
+        return "no folds: thresholds are 0.5, nothing was measured\n"
+    rows = [["F1 over folds", *(f"seed {result.seed}" for result in measured), "mean", "deviation"]]
+    for name in (*LABELS, "micro"):
+        values = [result.f1[name] for result in measured]
+        deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+        cells = [*values, statistics.fmean(values), deviation]
+        rows.append([name, *("-" if math.isnan(cell) else f"{cell:.4f}" for cell in cells)])
+    rows.append(["steps", *(str(result.steps) for result in measured), "", ""])
+    return "\n".join(aligned(rows)) + "\n"
+
+
+class _Trainer:
+    """Trains with one seed."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        architecture: EncoderConfig,
+        encoder: Path | None,
+        tokenizer: CodeTokenizer,
+        seed: int,
+        work: Path,
+    ) -> None:
+        self.config, self.seed, self.work, self.tokenizer = config, seed, work, tokenizer
+        self.chunks = ChunkConfig(max_tokens=config.max_tokens, stride=config.stride)
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="bf16" if config.precision == "bf16" else "no",
+        )
+        torch.manual_seed(seed)
+        self.model = TokenClassifier(architecture, num_labels=len(TAGS))
+        if encoder is not None:
+            load_encoder_weights(self.model.bert, encoder)
+        self.model.to(self.accelerator.device)
+
+    def run(self, stages: Sequence[_Copies]) -> Trained:
+        """All stages, the last one by folds first."""
+        config = self.config
+        weights: Weights = _copied(self.model.state_dict())
+        for number, copies in enumerate(stages[:-1], start=1):
+            stage = config.stages[number - 1]
+            weights, _ = self._phase(f"stage-{number}", weights, copies, stage, stage.steps)
+        copies, stage = stages[-1], config.stages[-1]
+        steps = stage.steps
+        f1: dict[str, float] = {}
+        points: Mapping[str, Mapping[str, float]] = dict.fromkeys(
+            OPERATING_POINTS, dict.fromkeys(LABELS, _EVEN)
+        )
+        if config.folds:
+            steps, f1, points = self._by_folds(weights, copies, stage)
+        weights, _ = self._phase("last-stage", weights, copies, stage, steps)
+        return Trained(seed=self.seed, weights=weights, steps=steps, f1=f1, points=points)
+
+    def _by_folds(
+        self, start: Weights, copies: _Copies, stage: StageConfig
+    ) -> tuple[int, dict[str, float], dict[str, dict[str, float]]]:
+        """Steps, F1 and thresholds, by models each of which has not seen a part of the packages."""
+        fold_of = package_folds([document for document, _ in copies], self.config.folds)
+        documents: list[Document] = []
+        tagged: list[list[Span]] = []
+        steps = []
+        for fold in sorted(set(fold_of)):
+            pairs = list(zip(fold_of, copies, strict=True))
+            held_out = [document for own, (document, _) in pairs if own == fold]
+            others = [copy for own, copy in pairs if own != fold]
+            weights, last = self._phase(f"fold-{fold}", start, others, stage, stage.steps, held_out)
+            steps.append(last)
+            documents += held_out
+            self.model.load_state_dict(weights)
+            detector = self._detector()
+            tagged += [detector.tagged_spans(document.text) for document in held_out]
+        detector = self._detector()
+
+        def found(thresholds: Mapping[str, float]) -> Iterator[list[Span]]:
+            for document, spans in zip(documents, tagged, strict=True):
+                combined = detector.combine(document.text, spans, thresholds)
+                yield [span for span in combined if span.kind != "example"]
+
+        tables = sweep(documents, lambda score: found(dict.fromkeys(LABELS, score)))
+        points = operating_points(tables)
+        sums = total(
+            count_matches(document.spans, spans)
+            for document, spans in zip(documents, found(points[OPERATING_POINTS[0]]), strict=True)
+        )
+        f1 = {name: round(counts.f_score(), 4) for name, counts in sums.items()}
+        return round(statistics.median(steps)), f1, points
+
+    def _detector(self) -> Detector:
+        """The model as it is now, with the patterns."""
+        tagger = Tagger(
+            self.tokenizer,
+            torch_predict(self.model),
+            tuple(range(len(TAGS))),
+            self.chunks,
+            operating_points={},
+        )
+        return Detector(tagger, thresholds=dict.fromkeys(LABELS, _EVEN))
+
+    def _f1(self, weights: Weights, documents: Sequence[Document]) -> float:
+        own = _copied(self.model.state_dict())
+        self.model.load_state_dict(weights)
+        detector = self._detector()
+        sums = total(
+            count_matches(
+                document.spans,
+                [span for span in detector.detect(document.text) if span.kind != "example"],
             )
-        if step % config.save_every == 0 or step == config.steps:
-            _save(model, average, config, output)
+            for document in documents
+        )
+        self.model.load_state_dict(own)
+        self.model.train()
+        return sums["micro"].f_score()
+
+    def _phase(
+        self,
+        name: str,
+        start: Weights,
+        copies: _Copies,
+        stage: StageConfig,
+        steps: int,
+        held_out: Sequence[Document] = (),
+    ) -> tuple[Weights, int]:
+        """Train from `start`; return averaged weights and the number of steps that made them.
+
+        With documents that are held out, those of the best evaluation; else the last ones. What is
+        done already is read from its checkpoint.
+        """
+        config, folder = self.config, self.work / name
+        checkpoint = load_latest(folder) if folder.exists() else None
+        progress = _PhaseProgress()
+        self.model.load_state_dict(start)
+        optimizer = make_optimizer(self.model, stage.optimizer)
+        average = _copied(start)
+        best = average
+        if checkpoint is not None:
+            progress = _PhaseProgress(**checkpoint.state)  # type: ignore[arg-type]
+            tensors = checkpoint.tensors
+            best = tensors["best"]
+            if progress.done:
+                return best, progress.best_step
+            self.model.load_state_dict(tensors["weights"])
+            load_moments(self.model, optimizer, tensors["optimizer"], updates=progress.step)
+            average = _copied(tensors["average"])
+            _LOG.info("%s: resumed after step %d", name, progress.step)
+        writer = CheckpointWriter(folder, keep=1)
+        self.model.train()
+        batches = self._batches(name, copies, stage)
+        log = _Log(name, steps, progress.step)
+        for batch in itertools.islice(batches, progress.step, None):
+            if progress.step >= steps or progress.stale >= config.patience:
+                break
+            loss = self._step(name, progress.step, batch, stage, optimizer)
+            progress.step += 1
+            # A decay that grows with the steps, so that the random start is forgotten.
+            decay = min(config.average_decay, (1 + progress.step) / (10 + progress.step))
+            with torch.no_grad():
+                for key, weight in self.model.state_dict().items():
+                    average[key].lerp_(weight, 1 - decay)
+            log.add(loss, int(batch.attention_mask.sum()))
+            if held_out and (progress.step % config.evaluate_every == 0 or progress.step == steps):
+                f1 = self._f1(average, held_out)
+                _LOG.info("%s: step %d  micro F1 %.4f", name, progress.step, f1)
+                if f1 > progress.best_f1:
+                    progress.best_f1, progress.best_step, progress.stale = f1, progress.step, 0
+                    best = _copied(average)
+                else:
+                    progress.stale += 1
+            if progress.step % config.save_every == 0:
+                groups = {
+                    "weights": self.model.state_dict(),
+                    "optimizer": moments(self.model, optimizer),
+                    "average": average,
+                    "best": best,
+                }
+                writer.save(progress.step, groups, dataclasses.asdict(progress))
+        if not held_out:
+            best, progress.best_step = average, progress.step
+        progress.done = True
+        # One more than the last, so that it does not replace the one before.
+        writer.save(progress.step + 1, {"best": best}, dataclasses.asdict(progress), wait=True)
+        writer.close()
+        return best, progress.best_step
+
+    def _step(
+        self,
+        name: str,
+        step: int,
+        batch: Batch,
+        stage: StageConfig,
+        optimizer: torch.optim.AdamW,
+    ) -> float:
+        """One update of the weights; the loss before it."""
+        device = self.accelerator.device
+        # Dropout, too, follows from the step.
+        torch.manual_seed(int(_generator(self.seed, name, step).integers(2**63)))
+        rate = learning_rate(step, stage.steps, stage.optimizer)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        weight = torch.ones(len(TAGS), device=device)
+        weight[TAG_IDS[OUTSIDE]] = stage.outside_weight
+        with self.accelerator.autocast():
+            logits = self.model(
+                torch.from_numpy(batch.input_ids).to(device),
+                torch.from_numpy(batch.attention_mask).to(device),
+            )
+        loss = functional.cross_entropy(
+            logits.float().flatten(0, 1),
+            torch.from_numpy(batch.targets).to(device).flatten(),
+            weight=weight,
+            ignore_index=IGNORE_TARGET,
+        )
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), stage.optimizer.clip_norm)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise ConfigError(
+                f"{name}, step {step + 1}: the loss is not finite; lower optimizer.learning_rate"
+            )
+        optimizer.step()
+        return value
+
+    def _batches(self, name: str, copies: _Copies, stage: StageConfig) -> Iterator[Batch]:
+        """Epoch after epoch; the same for the same seed and phase."""
+        documents = [copy for _, all_copies in copies for copy in all_copies]
+        for epoch in itertools.count():
+            yield from iter_batches(
+                documents,
+                self.tokenizer,
+                self.chunks,
+                batch_size=stage.batch_size,
+                rng=_generator(self.seed, name, epoch),
+            )
 
 
-def _architecture(config: TrainConfig, tokenizer: CodeTokenizer) -> EncoderConfig:
-    if config.encoder:
-        return load_config(Path(config.encoder))
-    if config.preset not in PRESETS:
-        raise ConfigError(f"unknown preset {config.preset!r}; known: {', '.join(PRESETS)}")
-    return dataclasses.replace(
-        PRESETS[config.preset], vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id
-    )
+@dataclass(slots=True)
+class _PhaseProgress:
+    """How far a phase is, as its checkpoints keep it."""
+
+    step: int = 0
+    best_step: int = 0
+    best_f1: float = -1.0
+    stale: int = 0
+    """Evaluations since the best one."""
+    done: bool = False
 
 
-def _load(config: TrainConfig, tokenizer: CodeTokenizer) -> list[TokenisedDocument]:
-    """All copies of all documents, tokenised."""
-    files = []
-    for data in config.data:
-        names = load_label_map(Path(data.label_map) if data.label_map else None)
-        read = read_annotated(data.path, format=data.format, label_map=names)
-        files.append((data, read.documents))
-        for reason, count in read.report.left_out.items():
-            _LOG.info("%s: left out: %d x %s", data.path, count, reason)
-    rng = random.Random(config.seed)
+class _Log:
+    """A line every 100 steps."""
+
+    def __init__(self, name: str, steps: int, step: int) -> None:
+        self._name, self._steps, self._step = name, steps, step
+        self._clear()
+
+    def add(self, loss: float, tokens: int) -> None:
+        """Count a step."""
+        self._step += 1
+        self._losses.append(loss)
+        self._tokens += tokens
+        if self._step % 100 == 0:
+            seconds = time.monotonic() - self._began
+            left = seconds / len(self._losses) * (self._steps - self._step)
+            _LOG.info(
+                "%s: step %d/%d  loss %.4f  %s tokens/s  %s left",
+                self._name,
+                self._step,
+                self._steps,
+                statistics.fmean(self._losses),
+                f"{self._tokens / seconds:,.0f}",
+                duration(left),
+            )
+            self._clear()
+
+    def _clear(self) -> None:
+        self._began, self._tokens = time.monotonic(), 0
+        self._losses: list[float] = []
+
+
+def _generator(seed: int, name: str, number: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), number])
+
+
+def _copied(weights: Weights) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in weights.items()}
+
+
+def _architecture(
+    config: TrainConfig, encoder: Path | None, tokenizer: CodeTokenizer
+) -> EncoderConfig:
+    if encoder is not None:
+        found = load_config(encoder)
+    else:
+        found = dataclasses.replace(
+            PRESETS[config.preset], vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id
+        )
+    if config.max_tokens + 2 > found.max_positions:
+        raise ConfigError(
+            f"max_tokens must be at most {found.max_positions - 2}: the model reads "
+            f"{found.max_positions} tokens, cls and sep included; got {config.max_tokens}"
+        )
+    return found
+
+
+def _read(stage: StageConfig, tokenizer: CodeTokenizer, seed: int) -> _Copies:
+    """A stage's documents with all their copies, tokenised."""
+    files = [(data, _read_one(data)) for data in stage.data]
+    rng = random.Random(seed)
     values = ValueMaker(rng, harvest_words(d.text for _, documents in files for d in documents))
-    loaded: list[TokenisedDocument] = []
+    copies: _Copies = []
     for data, documents in files:
-        copies: list[Document] = list(documents)
-        for _ in range(data.copies - 1):
-            copies += [revalue(d, values, rng) for d in documents] if data.revalue else documents
-        before = len(loaded)
-        loaded += tokenise(copies, tokenizer)
-        tokens = sum(len(document.ids) for document in loaded[before:])
-        _LOG.info("%s: %d documents, %d tokens", data.path, len(copies), tokens)
-    return loaded
+        tokens = 0
+        for document in documents:
+            others = [
+                revalue(document, values, rng) if data.revalue else document
+                for _ in range(data.copies - 1)
+            ]
+            tokenised = list(tokenise([document, *others], tokenizer))
+            tokens += sum(len(copy.ids) for copy in tokenised)
+            copies.append((document, tokenised))
+        _LOG.info("%s: %d documents, %d tokens", data.path, len(documents) * data.copies, tokens)
+    if not any(len(copy.ids) for _, all_copies in copies for copy in all_copies):
+        raise DataError(f"{files[0][0].path}: the data hold no text; expected annotated documents")
+    return copies
 
 
-def _epochs(
-    documents: list[TokenisedDocument],
-    tokenizer: CodeTokenizer,
+def _read_one(data: TrainData) -> Sequence[Document]:
+    names = load_label_map(Path(data.label_map) if data.label_map else None)
+    read = read_annotated(data.path, format=data.format, label_map=names)
+    for reason, count in read.report.left_out.items():
+        _LOG.info("%s: left out: %d x %s", data.path, count, reason)
+    return read.documents
+
+
+def _write(
     config: TrainConfig,
-    rng: np.random.Generator,
-) -> Iterator[Batch]:
-    chunks = ChunkConfig(max_tokens=config.max_tokens, stride=config.stride)
-    while True:
-        yield from iter_batches(documents, tokenizer, chunks, batch_size=config.batch_size, rng=rng)
-
-
-def _loss(model: TokenClassifier, batch: Batch) -> Tensor:
-    logits = model(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
-    return functional.cross_entropy(
-        logits.flatten(0, 1),
-        torch.from_numpy(batch.targets).flatten(),
-        ignore_index=IGNORE_TARGET,
-    )
-
-
-def _parameter_groups(model: TokenClassifier, decay: float) -> list[dict[str, object]]:
-    """Weight decay on matrices, none on biases and layer norms."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _save(
-    model: TokenClassifier, average: dict[str, Tensor], config: TrainConfig, output: Path
+    architecture: EncoderConfig,
+    best: Trained,
+    results: Sequence[Trained],
+    tokenizer_dir: Path,
+    output: Path,
 ) -> None:
-    own = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-    model.load_state_dict(average)
-    even = dict.fromkeys(LABELS, 0.5)
+    model = TokenClassifier(architecture, num_labels=len(TAGS))
+    model.load_state_dict(best.weights)
     settings = {
         "max_tokens": config.max_tokens,
         "stride": config.stride,
-        "operating_points": dict.fromkeys(OPERATING_POINTS, even),
+        "operating_points": best.points,
     }
-    save_tagger(
-        model,
-        output,
-        id2label=dict(enumerate(TAGS)),
-        pii=settings,
-        dtype=torch.float16,
-    )
-    model.load_state_dict(own)
-    copy_tokenizer(Path(config.tokenizer), output)
+    save_tagger(model, output, id2label=dict(enumerate(TAGS)), pii=settings, dtype=torch.float16)
+    copy_tokenizer(tokenizer_dir, output)
+    seeds = {result.seed: {"steps": result.steps, "f1_over_folds": result.f1} for result in results}
+    report = {"recipe": dataclasses.asdict(config), "seeds": seeds, "written": best.seed}
+    write_whole(output / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())

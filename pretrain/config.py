@@ -10,6 +10,7 @@ from typing import Literal
 from starencoder.config import PRESETS, EncoderConfig
 from starencoder.errors import ConfigError
 from starencoder.names import check_name
+from starencoder.schedule import OptimizerConfig
 from starencoder.toml import from_toml, merge, parse_overrides, read_toml
 
 PRESET_FOLDER = Path(__file__).with_name("presets")
@@ -138,40 +139,6 @@ class ModelConfig:
         changed = {name: value for name, value in given.items() if value is not None}
         base = PRESETS[self.architecture]
         return dataclasses.replace(base, **changed, vocab_size=vocab_size, pad_id=pad_id)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OptimizerConfig:
-    """AdamW and the learning rate's schedule."""
-
-    learning_rate: float = 6e-4
-    """Peak."""
-    betas: tuple[float, ...] = (0.9, 0.98)
-    """Decay of Adam's first and second moment, each in [0, 1)."""
-    eps: float = 1e-6
-    """Added to the root of the second moment."""
-    weight_decay: float = 0.01
-    """Of matrices; biases and layer norms have none."""
-    clip_norm: float = 1.0
-    """Longest gradient, in the 2-norm over all weights."""
-    schedule: Literal["linear", "wsd"] = "linear"
-    """After the warm-up: linear to 0, or stable and then decaying as 1 - sqrt (wsd)."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises from 0."""
-    decay_share: float = 0.2
-    """Share of all steps that wsd decays over."""
-
-    def __post_init__(self) -> None:
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError("betas must be two numbers in [0, 1)")
-        for name in ("learning_rate", "eps", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.weight_decay < 1:
-            raise ConfigError(f"weight_decay must be in [0, 1), got {self.weight_decay}")
-        if not 0 < self.decay_share <= 1:
-            raise ConfigError(f"decay_share must be in (0, 1], got {self.decay_share}")
-        _at_least(self, "warmup_steps", 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

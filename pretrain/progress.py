@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pretrain.checkpoints import Checkpoint
 from pretrain.config import PretrainConfig
 from pretrain.run_dir import (
     CONFIG_FILE,
@@ -19,6 +18,7 @@ from pretrain.run_dir import (
 )
 from starencoder.errors import CheckpointError, ConfigError
 from starencoder.toml import flatten
+from starencoder.training_checkpoints import Checkpoint
 
 RECENT_STEPS = 100
 _ENOUGH = 20

@@ -3,7 +3,7 @@
 RUN/lock            held by the process that trains; says which
 RUN/config.json     all settings, and what they were run with
 RUN/metrics.jsonl   one JSON object a line, each with a `kind` and a `step`
-RUN/checkpoints/    see `pretrain.checkpoints`
+RUN/checkpoints/    see `starencoder.training_checkpoints`
 RUN/model/          the finished model
 RUN/DONE            there after the last step only
 """

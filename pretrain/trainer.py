@@ -24,19 +24,11 @@ from torch import Tensor
 
 from pretrain.attention import choose_varlen
 from pretrain.batches import IGNORE_TARGET, Batch, BatchMaker, iter_steps, rows_of_step
-from pretrain.checkpoints import (
-    Checkpoint,
-    CheckpointWriter,
-    has_checkpoints,
-    load_checkpoint,
-    load_latest,
-)
 from pretrain.config import PretrainConfig, largest_divisor
 from pretrain.held_out import evaluate, make_held_out
 from pretrain.launch import StopRequest, start
 from pretrain.meter import Meter
 from pretrain.objective import Objective
-from pretrain.optim import learning_rate, load_moments, make_optimizer, moments
 from pretrain.plan import disk_bytes
 from pretrain.progress import Progress, check_done_run, check_same_run
 from pretrain.rows import Vocabulary
@@ -46,9 +38,18 @@ from starencoder.checkpoint import load_pretraining, save_pretraining
 from starencoder.config import EncoderConfig
 from starencoder.errors import ConfigError, StarEncoderError
 from starencoder.model import PretrainingModel, flushed_denormals
+from starencoder.optim import load_moments, make_optimizer, moments
+from starencoder.schedule import learning_rate
 from starencoder.text import amount
 from starencoder.tokenizer import copy_tokenizer
 from starencoder.toml import flatten
+from starencoder.training_checkpoints import (
+    Checkpoint,
+    CheckpointWriter,
+    has_checkpoints,
+    load_checkpoint,
+    load_latest,
+)
 
 _LOG = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from starencoder.config import (
     load_tagger_config,
     refuse_lone_pickle,
 )
-from starencoder.errors import CheckpointError
+from starencoder.errors import CheckpointError, MissingExtraError
 from starencoder.files import write_whole
 from starencoder.model import Encoder, PretrainingModel, TokenClassifier
 
@@ -33,6 +33,7 @@ _TIED = {
 _POSITION_IDS = "bert.embeddings.position_ids"
 """A constant 0, 1, 2, ... that transformers before 4.31 stored."""
 
+_HUB = "hub:"
 _LISTED = 8
 """Tensor names an error message lists before it only counts."""
 
@@ -83,6 +84,32 @@ def load_encoder_weights(encoder: Encoder, directory: Path) -> None:
     if encoder.pooler is None:
         kept = {name: tensor for name, tensor in kept.items() if "bert.pooler." not in name}
     _load_into(encoder, kept, path, prefix="bert.")
+
+
+def resolve_encoder(name: str) -> Path:
+    """The directory of a checkpoint: itself, or for `hub:NAME` where the hub's copy was put.
+
+    Raises:
+        CheckpointError: The hub has no such model, or cannot be reached.
+        MissingExtraError: The package huggingface_hub is not installed.
+    """
+    if not name.startswith(_HUB):
+        return Path(name)
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError as error:
+        raise MissingExtraError(
+            f"huggingface_hub is not installed; {name} needs it: pip install 'starencoder[train]'"
+        ) from error
+    repository = name.removeprefix(_HUB)
+    try:
+        return Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(
+            f"{name}: cannot be fetched ({type(error).__name__}); check the name, the network, and "
+            f"that you are logged in where access is granted by request"
+        ) from error
 
 
 def save_tagger(

@@ -12,11 +12,13 @@ from pii.dataset import tokenise
 from pii.evaluate import calibrate
 from pii.labels import LABELS, OPERATING_POINTS, TAGS
 from pii.predict import load_torch_predict
+from pii.recipe import StageConfig, TrainConfig, TrainData
 from pii.tagger import load_tagger, tag_probabilities
-from pii.train import TrainConfig, TrainData, read_recipe, train
+from pii.train import train, train_text
 from starencoder.checkpoint import read_weights
 from starencoder.config import PRESETS, EncoderConfig
 from starencoder.errors import CheckpointError, ConfigError, DataError
+from starencoder.schedule import OptimizerConfig
 from starencoder.tokenizer import save_tokenizer, train_tokenizer
 
 LINES = [
@@ -61,7 +63,8 @@ def data(tmp_path_factory):
         text = "x = 1\n" * number + line.format(value)
         start = text.index(value)
         span = {"start": start, "end": start + len(value), "label": label, "kind": "real"}
-        records.append({"id": str(number), "text": text, "spans": [span]})
+        package = f"package-{number % 4}"
+        records.append({"id": str(number), "text": text, "spans": [span], "package": package})
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "gold.jsonl").write_text(lines, encoding="utf-8")
     (folder / "empty.jsonl").write_text("", encoding="utf-8")
@@ -71,13 +74,15 @@ def data(tmp_path_factory):
     return folder
 
 
-def config_of(data, *, file="gold.jsonl", **changes):
-    settings = {"steps": 3, "batch_size": 4, "warmup_steps": 1, "max_tokens": 30, "stride": 20}
-    return TrainConfig(
-        data=(TrainData(path=str(data / file), copies=2, revalue=True),),
-        tokenizer=str(data / "tokenizer"),
-        **{**settings, **changes},
-    )
+def stage_of(data, *, file="gold.jsonl", steps=3, rate=5e-4, **changes):
+    source = TrainData(path=str(data / file), copies=2, revalue=True)
+    optimizer = OptimizerConfig(learning_rate=rate, warmup_steps=1)
+    return StageConfig(data=(source,), steps=steps, batch_size=4, optimizer=optimizer, **changes)
+
+
+def config_of(data, *stages, **changes):
+    settings = {"max_tokens": 30, "stride": 20, "folds": 0, "tokenizer": str(data / "tokenizer")}
+    return TrainConfig(stages=stages or (stage_of(data),), **{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +94,7 @@ def trained(data, tmp_path_factory):
 
 def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(data, trained, tmp_path):
     train(config_of(data), tmp_path / "again", threads=1)
-    train(config_of(data, seed=2), tmp_path / "other", threads=1)
+    train(config_of(data, seeds=(2,)), tmp_path / "other", threads=1)
 
     first, again, other = (
         (directory / "model.safetensors").read_bytes()
@@ -118,8 +123,8 @@ def test_documents_of_another_form_train_the_same(data, trained, tmp_path):
         revalue=True,
     )
 
-    config = dataclasses.replace(config_of(data), data=(source,))
-    train(config, tmp_path / "again", threads=1)
+    stage = dataclasses.replace(stage_of(data), data=(source,))
+    train(config_of(data, stage), tmp_path / "again", threads=1)
 
     again = (tmp_path / "again" / "model.safetensors").read_bytes()
     assert again == (trained / "model.safetensors").read_bytes()
@@ -128,7 +133,7 @@ def test_documents_of_another_form_train_the_same(data, trained, tmp_path):
 def test_weights_are_learned_and_what_is_saved_is_their_average(data, trained, tmp_path):
     _, averaged = read_weights(trained)
     train(config_of(data, average_decay=0.0), tmp_path / "last", threads=1)
-    train(config_of(data, learning_rate=1e-9), tmp_path / "still", threads=1)
+    train(config_of(data, stage_of(data, rate=1e-9)), tmp_path / "still", threads=1)
     _, last = read_weights(tmp_path / "last")
     _, start = read_weights(tmp_path / "still")
 
@@ -149,10 +154,10 @@ def share_right(data, directory):
 
 
 def test_what_was_seen_often_is_recognised(data, trained, tmp_path):
-    train(config_of(data, steps=150, learning_rate=1e-2), tmp_path, threads=1)
+    train(config_of(data, stage_of(data, steps=150, rate=1e-2)), tmp_path / "long", threads=1)
 
     assert share_right(data, trained) < 0.3
-    assert share_right(data, tmp_path) > 0.7
+    assert share_right(data, tmp_path / "long") > 0.7
 
 
 def test_a_trained_directory_is_a_tagger_for_us_and_for_transformers(data, trained):
@@ -174,71 +179,144 @@ def test_a_trained_directory_is_a_tagger_for_us_and_for_transformers(data, train
 
 
 def test_training_goes_on_from_a_checkpoint(data, trained, tmp_path):
-    train(config_of(data, encoder=str(trained), learning_rate=1e-9), tmp_path, threads=1)
+    config = config_of(data, stage_of(data, rate=1e-9), encoder=str(trained), tokenizer="")
+    train(config, tmp_path / "on", threads=1)
     _, before = read_weights(trained)
-    _, after = read_weights(tmp_path)
+    _, after = read_weights(tmp_path / "on")
     name = "bert.encoder.layer.0.output.dense.weight"
     torch.testing.assert_close(after[name], before[name])
 
 
 # --------------------------------------------------------------------------------------------------
+# stages, folds, seeds
+
+
+class Killed(BaseException):
+    """Ends a run as kill -9 would: nothing is tidied up."""
+
+
+@pytest.fixture
+def two_stages(data):
+    stages = stage_of(data, steps=12), stage_of(data, steps=8)
+    changes = {"folds": 2, "evaluate_every": 2, "save_every": 3, "seeds": (1, 2)}
+    return config_of(data, *stages, **changes)
+
+
+def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_report(
+    two_stages, tmp_path, monkeypatch
+):
+    train(two_stages, tmp_path / "whole", threads=1)
+    expected = files(tmp_path / "whole")
+    step = pii.train._Trainer._step
+    # In the first stage, in a fold, between two phases, in the last stage, with the second seed.
+    for number, allowed in enumerate((5, 13, 4, 9, 17, 11)):
+        left = [allowed]
+
+        def until(*arguments, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return step(*arguments)
+
+        monkeypatch.setattr(pii.train._Trainer, "_step", until)
+        with pytest.raises(Killed):
+            train(two_stages, tmp_path / "broken", resume=number > 0, threads=1)
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="--resume, or remove it"):
+        train(two_stages, tmp_path / "broken", threads=1)
+    train(two_stages, tmp_path / "broken", resume=True, threads=1)
+    assert files(tmp_path / "broken") == expected
+
+
+def files(folder):
+    assert not (folder / "checkpoints").exists()
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_no_fold_is_trained_on_a_package_that_it_holds_out(data, tmp_path, monkeypatch):
+    phases = {}
+    phase = pii.train._Trainer._phase
+
+    def spied(self, name, start, copies, stage, steps, held_out=()):
+        trained_on = {document.package for document, _ in copies}
+        phases[name] = trained_on, {document.package for document in held_out}
+        return phase(self, name, start, copies, stage, steps, held_out)
+
+    monkeypatch.setattr(pii.train._Trainer, "_phase", spied)
+    train(config_of(data, folds=3), tmp_path / "out", threads=1)
+    everything = {f"package-{number}" for number in range(4)}
+    assert phases.pop("last-stage") == (everything, set())
+    assert len(phases) == 3
+    for trained_on, held_out in phases.values():
+        assert held_out
+        assert trained_on == everything - held_out
+    assert set.union(*(held_out for _, held_out in phases.values())) == everything
+
+
+def test_folds_give_thresholds_and_scores_and_none_leaves_one_half(data, trained, tmp_path):
+    stage = stage_of(data, steps=120, rate=1e-2)
+    config = config_of(data, stage, folds=2, evaluate_every=40)
+    (result,) = train(config, tmp_path / "out", threads=1)
+    stored = load_tagger(tmp_path / "out", load_torch_predict(tmp_path / "out")).operating_points
+    assert stored == result.points
+    assert set(result.f1) == {*LABELS, "micro"}
+    assert "micro" in train_text([result])
+    report = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert report["seeds"]["1"]["f1_over_folds"] == result.f1
+    plain = load_tagger(trained, load_torch_predict(trained)).operating_points
+    assert plain == {point: dict.fromkeys(LABELS, 0.5) for point in OPERATING_POINTS}
+
+
+def test_a_fold_stops_when_it_gets_no_better_and_the_last_stage_takes_as_many_steps(
+    data, tmp_path, monkeypatch
+):
+    scores = {"fold-0": [0.1, 0.5, 0.4, 0.3, 0.9], "fold-1": [0.2, 0.3, 0.6, 0.5, 0.4]}
+    evaluated = iter([*scores["fold-0"][:4], *scores["fold-1"]])
+    monkeypatch.setattr(pii.train._Trainer, "_f1", lambda *_: next(evaluated))
+    stage = stage_of(data, steps=10)
+    config = config_of(data, stage, folds=2, evaluate_every=2, patience=2)
+    (result,) = train(config, tmp_path / "out", threads=1)
+    # Best after the second and the third evaluation: 4 and 6 steps.
+    assert result.steps == 5
+    assert next(evaluated, None) is None
+
+
+def test_of_several_seeds_the_best_is_written_and_all_are_reported(
+    data, two_stages, tmp_path, monkeypatch
+):
+    by_folds = pii.train._Trainer._by_folds
+
+    def scored(self, start, copies, stage):
+        steps, f1, points = by_folds(self, start, copies, stage)
+        return steps, {**f1, "micro": {1: 0.5, 2: 0.75}[self.seed]}, points
+
+    monkeypatch.setattr(pii.train._Trainer, "_by_folds", scored)
+    results = train(two_stages, tmp_path / "out", threads=1)
+    assert [result.seed for result in results] == [1, 2]
+    text = train_text(results)
+    assert "0.6250" in text  # the mean
+    assert "0.1768" in text  # the standard deviation
+    _, written = read_weights(tmp_path / "out")
+    for name, weight in results[1].weights.items():
+        assert torch.equal(written[name], weight.half())
+
+
+def test_a_lower_weight_outside_of_spans_finds_more(data, tmp_path):
+    def found(weight):
+        stage = stage_of(data, steps=40, rate=3e-3, outside_weight=weight)
+        train(config_of(data, stage), tmp_path / str(weight), threads=1)
+        tagger = load_tagger(tmp_path / str(weight), load_torch_predict(tmp_path / str(weight)))
+        documents = read_annotated(str(data / "gold.jsonl")).documents
+        return sum(
+            float(1 - np.concatenate(list(tag_probabilities(d.ids, tagger)))[:, 0].mean())
+            for d in tokenise(documents, tagger.tokenizer)
+        )
+
+    assert found(0.1) > found(1.0) > found(10.0)
+
+
+# --------------------------------------------------------------------------------------------------
 # errors
-
-
-RECIPE = 'tokenizer = "build/tokenizer"\n[[data]]\npath = "gold.jsonl"\n'
-
-
-def recipe(tmp_path, text):
-    path = tmp_path / "recipe.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_a_recipe_is_read_with_its_defaults(tmp_path):
-    config = read_recipe(recipe(tmp_path, "learning_rate = 1\n" + RECIPE + "copies = 3\n"))
-    assert config == TrainConfig(
-        data=(TrainData(path="gold.jsonl", copies=3),),
-        tokenizer="build/tokenizer",
-        learning_rate=1,
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("stepz = 3\n" + RECIPE, r"stepz is not a setting \(did you mean steps\?\)"),
-        (
-            RECIPE + "copy = 3\n",
-            r"data\[0\]\.copy is not a setting \(did you mean data\[0\]\.copies\?\)",
-        ),
-        ('steps = "3"\n' + RECIPE, "steps must be a whole number"),
-        ("steps = true\n" + RECIPE, "steps must be a whole number"),
-        ("steps = 1.5\n" + RECIPE, "steps must be a whole number"),
-        (RECIPE + "revalue = 1\n", r"data\[0\]\.revalue must be true or false"),
-        ("steps = 0\n" + RECIPE, "steps must be 1 or more, got 0"),
-        ("warmup_steps = 0\n" + RECIPE, "warmup_steps must be 1 or more, got 0"),
-        ("save_every = 0\n" + RECIPE, "save_every must be 1 or more, got 0"),
-        ("learning_rate = 0\n" + RECIPE, "learning_rate must be above 0, got 0"),
-        ("average_decay = 1\n" + RECIPE, r"average_decay must be in \[0, 1\), got 1"),
-        ("stride = 200\n" + RECIPE, r"stride must be in 1\.\.126"),
-        (RECIPE + "copies = 0\n", r"data\[0\]\.copies must be 1 or more, got 0"),
-        ('[[data]]\npath = "x"\n', "tokenizer is missing"),
-        ('tokenizer = "x"\n[[data]]\ncopies = 2\n', r"data\[0\]\.path is missing"),
-        ('data = "x"\n', r"data must be tables, \[\[data\]\]"),
-        ("steps =\n", "not TOML"),
-    ],
-)
-def test_what_is_wrong_in_a_recipe_is_one_line_that_names_it(tmp_path, text, message):
-    path = recipe(tmp_path, text)
-    with pytest.raises(ConfigError, match=message) as error:
-        read_recipe(path)
-    assert str(error.value).startswith(f"{path}: ")
-    assert "\n" not in str(error.value)
-
-
-def test_a_recipe_that_is_not_there_is_a_clear_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read \(No such file"):
-        read_recipe(tmp_path / "absent.toml")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +325,6 @@ def test_a_recipe_that_is_not_there_is_a_clear_error(tmp_path):
         ({"file": "absent.jsonl"}, DataError, r"absent\.jsonl: No such file"),
         ({"file": "empty.jsonl"}, DataError, "hold no text"),
         ({"file": "latin1.jsonl"}, DataError, r"latin1\.jsonl: not UTF-8"),
-        ({"preset": "huge"}, ConfigError, "unknown preset 'huge'; known: starencoder-125m, tiny"),
         ({"max_tokens": 127}, ConfigError, "max_tokens must be at most 126"),
         ({"encoder": "absent"}, CheckpointError, "absent"),
     ],
@@ -255,8 +332,9 @@ def test_a_recipe_that_is_not_there_is_a_clear_error(tmp_path):
 def test_training_that_cannot_start_says_why_and_writes_nothing(
     data, tmp_path, changes, error, message
 ):
+    stage = stage_of(data, file=changes.pop("file", "gold.jsonl"))
     with pytest.raises(error, match=message):
-        train(config_of(data, **changes), tmp_path / "out", threads=1)
+        train(config_of(data, stage, **changes), tmp_path / "out", threads=1)
     assert not (tmp_path / "out").exists()
 
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from pretrain.checkpoints import Checkpoint
 from pretrain.progress import RECENT_STEPS, Progress
+from starencoder.training_checkpoints import Checkpoint
 
 
 def after(losses):

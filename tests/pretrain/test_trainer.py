@@ -238,7 +238,7 @@ def test_with_all_checkpoints_damaged_nothing_is_trained(shards_dir, tmp_path):
 def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(
     shards_dir, tmp_path, monkeypatch, caplog
 ):
-    import pretrain.checkpoints as checkpoints
+    import starencoder.training_checkpoints as checkpoints
 
     written = checkpoints._write_file
 
@@ -277,7 +277,7 @@ def test_too_little_room_for_all_checkpoints_is_said_at_the_start(
 
 
 def test_a_full_disk_at_the_end_leaves_the_run_undone(shards_dir, tmp_path, monkeypatch):
-    import pretrain.checkpoints as checkpoints
+    import starencoder.training_checkpoints as checkpoints
 
     def full(path, parts):
         raise OSError(28, "No space left on device")

@@ -1,12 +1,10 @@
-"""AdamW as BERT-style encoders use it, and the learning rate of each step."""
-
-import math
+"""AdamW as BERT-style encoders use it, and its state for checkpoints."""
 
 import torch
 from torch import Tensor, nn
 
-from pretrain.config import OptimizerConfig
 from starencoder.errors import CheckpointError
+from starencoder.schedule import OptimizerConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -20,24 +18,6 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=(first, second), eps=config.eps, fused=True
     )
-
-
-def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
-    """Learning rate of step `step` in 0..steps-1.
-
-    It rises linearly over the warm-up; `linear` then falls to 0 at the end (Devlin et al. 2018,
-    A.2), `wsd` stays until the last `decay_share` of the steps and falls as 1 - sqrt (Hägele et
-    al. 2024, 3).
-    """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "linear":
-        left = (steps - step) / max(1, steps - config.warmup_steps)
-    else:
-        decay_steps = max(1, round(steps * config.decay_share))
-        done = max(0, step - (steps - decay_steps)) / decay_steps
-        left = 1 - math.sqrt(done)
-    return config.learning_rate * left
 
 
 def moments(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:

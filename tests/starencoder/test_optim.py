@@ -9,11 +9,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
-from pretrain.config import OptimizerConfig
-from pretrain.optim import learning_rate, load_moments, make_optimizer, moments
 from starencoder.config import EncoderConfig
 from starencoder.errors import CheckpointError
 from starencoder.model import PretrainingModel
+from starencoder.optim import load_moments, make_optimizer, moments
+from starencoder.schedule import OptimizerConfig, learning_rate
 
 
 def rates(steps, **changes):

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from pretrain.checkpoints import (
+from starencoder.errors import CheckpointError, OutputError
+from starencoder.training_checkpoints import (
     CHECKSUMS_FILE,
     STATE_FILE,
     CheckpointWriter,
     load_checkpoint,
     load_latest,
 )
-from starencoder.errors import CheckpointError, OutputError
 
 FILES = ("weights.safetensors", "optimizer.safetensors", STATE_FILE, CHECKSUMS_FILE)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool)
@@ -263,7 +263,7 @@ def test_a_partial_folder_left_by_a_kill_is_never_loaded_and_is_removed(tmp_path
 SAVE_FOR_EVER = """
 import sys, itertools, torch
 from pathlib import Path
-from pretrain.checkpoints import CheckpointWriter
+from starencoder.training_checkpoints import CheckpointWriter
 from tests.pretrain.test_checkpoints import groups_of
 writer = CheckpointWriter(Path(sys.argv[1]), 2)
 for step in itertools.count(int(sys.argv[2])):
@@ -303,7 +303,7 @@ def test_kill_9_during_saves_leaves_the_last_finished_one_or_a_newer(tmp_path, r
 SAVE_WITH_A_LIMIT = """
 import resource, sys
 from pathlib import Path
-from pretrain.checkpoints import CheckpointWriter
+from starencoder.training_checkpoints import CheckpointWriter
 from starencoder.errors import OutputError
 from tests.pretrain.test_checkpoints import groups_of, names_in
 writer = CheckpointWriter(Path(sys.argv[1]), 2)
