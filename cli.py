@@ -546,6 +546,7 @@ def _listed(counts: Counter[str]) -> str:
 def _list_rules() -> int:
     from pii.filters import FILTERS
     from pii.patterns import RULES
+    from pii.propagate import REPEATED
 
     patterns = [(rule.name, rule.label, rule.description) for rule in RULES]
     filters = [
@@ -557,7 +558,8 @@ def _list_rules() -> int:
         )
         for rule in FILTERS
     ]
-    _write(_columns([("PATTERN", "LABEL", "FINDS"), *patterns]) + "\n")
+    repeated = (REPEATED, "all", "a value that was found for sure, wherever else it stands")
+    _write(_columns([("PATTERN", "LABEL", "FINDS"), *patterns, repeated]) + "\n")
     _write(_columns([("FILTER", "KIND", "LABELS", "APPLIES TO"), *filters]))
     return 0
 
