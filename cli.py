@@ -6,6 +6,7 @@ the `run_...` functions, so that `--help` stays quick.
 
 import argparse
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -23,6 +24,8 @@ from starencoder.names import check_name, closest
 from starencoder.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from pii.annotations import Annotations, Document
     from pii.tree import FileResult, Work
 
@@ -215,6 +218,12 @@ def _add_file_arguments(parser: argparse.ArgumentParser, operating_point: str) -
         "--include-examples",
         action=yes_or_no,
         help="placeholders, loopback and documentation values too",
+    )
+    model.add_argument(
+        "--consistent",
+        action=yes_or_no,
+        help="find what is found for sure in one file in all of them, also percent-encoded, with "
+        "backslash escapes and in Base64; reads every file twice",
     )
     files = parser.add_argument_group("which files")
     files.add_argument("--hidden", action=yes_or_no, help="enter folders that begin with a dot")
@@ -414,6 +423,7 @@ def _work(
         min_score=min_score,
         disabled=frozenset(disabled),
         include_examples=option("include_examples", False),
+        consistent=option("consistent", False),
         operator=operator,
         action=action,
         output=output,
@@ -449,17 +459,27 @@ def _progress(
         gitignore=not _option(arguments, settings, command, "no_ignore", False),
     )
     entries = list(find_files(paths, options))
-    results = process_files(work, entries, jobs=jobs)
-    with contextlib.closing(results):
+    left_out: Counter[str] = Counter()
+    process = functools.partial(process_files, work, entries, jobs=jobs, left_out=left_out)
+    with contextlib.ExitStack() as stack:
         if sys.stderr.isatty():
-            total = sum(entry.size for entry in entries if isinstance(entry, FoundFile))
-            yield _with_bar(results, total)
+            from tqdm import tqdm
+
+            size = sum(entry.size for entry in entries if isinstance(entry, FoundFile))
+            total = size * (2 if work.consistent else 1)
+            bar = tqdm(total=total, unit="B", unit_scale=True, leave=False, delay=0.5)
+            stack.enter_context(bar)
+            results = process(on_first_pass=bar.update)
+            stack.enter_context(contextlib.closing(results))
+            yield _with_bar(results, bar)
         else:
-            yield results
+            yield stack.enter_context(contextlib.closing(process()))
+    if left_out:
+        _say(_listed(left_out))
 
 
 def _process_stdin(work: "Work", path: Path) -> "FileResult":
-    from pii.tree import FileResult, process_bytes
+    from pii.tree import FileResult, load_detect, process_bytes
 
     if sys.stdin is None:
         raise ConfigError("-: stdin is closed")
@@ -467,18 +487,15 @@ def _process_stdin(work: "Work", path: Path) -> "FileResult":
         data = sys.stdin.buffer.read()
     except OSError as error:
         return FileResult(path=path, left_out=error.strerror or str(error), failed=True)
-    return process_bytes(work, work.load(), path, data)[0]
+    return process_bytes(work, load_detect(work), path, data)[0]
 
 
-def _with_bar(results: "Iterator[FileResult]", total: int) -> "Iterator[FileResult]":
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit="B", unit_scale=True, leave=False, delay=0.5) as bar:
-        for result in results:
-            bar.update(result.size)
-            if result.content or result.findings or result.left_out:
-                bar.clear()  # what is printed now does not mix with the bar
-            yield result
+def _with_bar(results: "Iterator[FileResult]", bar: "tqdm[NoReturn]") -> "Iterator[FileResult]":
+    for result in results:
+        bar.update(result.size)
+        if result.content or result.findings or result.left_out:
+            bar.clear()  # what is printed now does not mix with the bar
+        yield result
 
 
 class Totals:

@@ -117,9 +117,11 @@ class ValueIndex:
         """The places of the values in a text, in order; of two that overlap the longer."""
         held: Span | None = None
         state = 0
+        first = self._next[0]
         for token in _TOKENS.finditer(text):
-            state = self._step(state, token[0])
-            value = self._longest[state]
+            # Most code begins no value.
+            state = self._step(state, token[0]) if state else first.get(token[0], 0)
+            value = self._longest[state] if state else None
             if value is None:
                 continue
             end = token.end()

@@ -4,6 +4,7 @@ What needs a process of its own (exit codes, signals, closed streams, imports) r
 `starencoder`; the rest calls `cli.main`.
 """
 
+import base64
 import csv
 import errno
 import io
@@ -1105,3 +1106,114 @@ def test_an_evaluation_of_what_is_not_there_is_one_line(run, arguments, message)
     assert (done.code, done.out) == (2, b"")
     (said,) = done.messages
     assert said.startswith(message)
+
+
+# --------------------------------------------------------------------------------------------------
+# --consistent: two passes over the tree
+
+SECRET = "tr1cky" + "pass77"
+URL = f"db://app:{SECRET}@db.corp-mail.net/x\n"
+
+
+def scattered():
+    """A password that one file of a tree gives away, and the forms it has in others."""
+    basic = base64.b64encode(f"app:{SECRET}".encode()).decode()
+    write("t/a.sql", f"log in with {SECRET} and {SECRET}x\n")
+    write("t/b.yaml", f"data: {basic}\n")
+    write("t/m.ini", URL)
+    write("t/z.md", f"?q=%27{SECRET}%27 or '\\n{SECRET}'\n")
+    return Path("t")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_redact_consistent_leaves_a_value_of_one_file_in_none(run, jobs):
+    folder = scattered()
+    run("redact", folder, "--output", "apart", *NONE)
+    assert SECRET in str(tree("apart")["a.sql"])
+
+    done = run("redact", folder, "--output", "out", "--consistent", "--jobs", jobs, *NONE)
+
+    assert done.code == 0
+    assert tree("out") == {
+        "a.sql": f"log in with <PASSWORD> and {SECRET}x\n".encode(),
+        "b.yaml": b"data: <PASSWORD>\n",
+        "m.ini": URL.replace(SECRET, "<PASSWORD>").encode(),
+        "z.md": b"?q=%27<PASSWORD>%27 or '\\n<PASSWORD>'\n",
+    }
+    assert SECRET not in done.err
+    assert "5 values redacted in 4 of 4 files" in done.err
+
+
+def test_detect_consistent_reports_places_with_the_source_of_the_value_and_without_it(run):
+    done = run("detect", scattered(), "--consistent", "--format", "jsonl", *NONE)
+    assert done.code == 1
+    assert {row["source"] for row in done.rows} == {"pattern:url-credentials"}
+    assert [Path(row["path"]).name for row in done.rows] == "a.sql b.yaml m.ini z.md z.md".split()
+    assert SECRET not in done.out.decode() + done.err
+
+
+def test_consistent_is_a_setting_too(run):
+    write("starencoder.toml", "consistent = true\n")
+    assert len(run("detect", scattered(), "--format", "jsonl", *NONE).rows) == 5
+    rows = run("detect", "t", "--no-consistent", "--format", "jsonl", *NONE).rows
+    assert len(rows) < 5
+
+
+def test_redact_consistent_takes_stdin(run):
+    done = run("redact", "-", "--consistent", *NONE, stdin=f"{URL}%20{SECRET}\n".encode())
+    assert done.out == f"{URL}%20{SECRET}\n".replace(SECRET, "<PASSWORD>").encode()
+
+
+def test_a_file_that_changes_between_the_passes_is_left_alone_and_named(run, monkeypatch):
+    folder = scattered()
+    from pii import tree as passes
+
+    def change_then_start(*arguments):
+        write("t/a.sql", "short\n")
+        return start_second(*arguments)
+
+    start_second = passes._start_second
+    monkeypatch.setattr(passes, "_start_second", change_then_start)
+
+    done = run("redact", folder, "--in-place", "--consistent", "--jobs", 1, *NONE)
+
+    assert done.code == 3
+    assert f"{Path('t/a.sql')}: changed between the two passes; run it again" in done.messages
+    assert Path("t/a.sql").read_bytes() == b"short\n"
+    assert Path("t/m.ini").read_text() == URL.replace(SECRET, "<PASSWORD>")
+
+
+def test_files_that_cannot_be_read_are_left_out_of_both_passes_alike(run, monkeypatch):
+    folder = scattered()
+    write("t/binary.bin", b"\0\1\2")
+    write("t/forbidden/x.txt")
+    fail_to_open(monkeypatch, errno.EACCES, writing=False)
+
+    done = run("detect", folder, "--consistent", "--jobs", 1, *NONE)
+
+    assert done.code == 3
+    assert f"{Path('t/forbidden/x.txt')}: {os.strerror(errno.EACCES)}" in done.messages
+    assert "left out: 1 binary" in done.messages
+
+
+def test_values_beyond_the_memory_for_them_are_counted(run, monkeypatch):
+    from pii import tree as passes
+
+    monkeypatch.setattr(passes, "_MOST_VALUES", len(SECRET))
+    done = run("detect", scattered(), write("u.txt", f"to: {EMAIL}\n"), "--consistent", *NONE)
+    assert "1 of the values, too many to be looked for in other files" in done.messages
+
+
+def test_a_crash_in_the_first_pass_costs_that_file_alone(run, monkeypatch):
+    detect = Redactor.detect
+
+    def failing(self, text):
+        if text.startswith("log in"):
+            raise ZeroDivisionError
+        return detect(self, text)
+
+    monkeypatch.setattr(Redactor, "detect", failing)
+    done = run("detect", scattered(), "--consistent", "--jobs", 1, "--format", "jsonl", *NONE)
+    assert done.code == 3
+    assert "internal error" in done.err
+    assert [Path(row["path"]).name for row in done.rows] == "b.yaml m.ini z.md z.md".split()
