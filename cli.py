@@ -691,6 +691,49 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_pseudo_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii pseudo-label`."""
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="unpacked packages, *.jsonl and *.parquet with a text column, and single files",
+    )
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        metavar="NAME",
+        help="tiny (embedded, default), none (patterns alone), or a folder; may be repeated",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON lines")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="laid over the default settings"
+    )
+    parser.add_argument(
+        "--text-column", default="", metavar="NAME", help="of rows; default: text or content"
+    )
+
+
+def run_pseudo_label(arguments: argparse.Namespace) -> int:
+    """Write labelled windows of unlabelled files."""
+    from tqdm import tqdm
+
+    from pii.pseudo_label import load_config, pseudo_label
+
+    with tqdm(unit=" files", leave=False, disable=None) as bar:
+        report = pseudo_label(
+            arguments.paths,
+            arguments.teacher or ["tiny"],
+            arguments.output,
+            config=load_config(arguments.config),
+            column=arguments.text_column,
+            on_document=bar.update,
+        )
+    _write(report.text())
+    return 0
+
+
 def _add_gold_arguments(parser: argparse.ArgumentParser, *, several: str = "") -> None:
     """Annotated documents of any form, one source or several, and how to read them."""
     parser.add_argument(
@@ -1161,6 +1204,12 @@ COMMANDS = (
         "write labelled examples: made-up values in real code",
         add_synthesize_arguments,
         run_synthesize,
+    ),
+    Command(
+        "pii pseudo-label",
+        "write unlabelled files as labelled examples, as taggers and patterns see them",
+        add_pseudo_label_arguments,
+        run_pseudo_label,
     ),
     Command(
         "pii inspect",

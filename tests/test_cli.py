@@ -350,15 +350,15 @@ def test_in_place_replaces_the_files_and_keeps_their_modes(run):
 def test_a_file_that_changes_while_it_is_read_is_not_overwritten(run, monkeypatch):
     write("a.py")
     write("b.py")
-    apply = Redactor.apply
+    detect = Redactor.detect
     edits = iter([f"{TEXT}mine = 1\n"])
 
-    def apply_while_edited(*arguments):
+    def detect_while_edited(*arguments):
         for edit in edits:
             write("a.py", edit)
-        return apply(*arguments)
+        return detect(*arguments)
 
-    monkeypatch.setattr(Redactor, "apply", apply_while_edited)
+    monkeypatch.setattr(Redactor, "detect", detect_while_edited)
     done = run("redact", *NONE, "a.py", "b.py", "--in-place")
     assert done.code == 3
     assert "a.py: changed while it was read; not overwritten" in done.messages
