@@ -817,6 +817,14 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--operating-point", default="balanced", metavar="POINT")
     parser.add_argument(
+        "--disable",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="RULE",
+        help="switch rules off; see detect --list-rules",
+    )
+    parser.add_argument(
         "--predictions", type=Path, metavar="FILE", help="write the spans of the first model here"
     )
     parser.add_argument(
@@ -843,8 +851,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from pii.evaluate import evaluate
     from pii.evaluation_report import as_json, score_text, write_report
     from pii.predictions import write_predictions
+    from pii.redactor import rule_names
 
     models = arguments.model or ([] if len(arguments.compare) > 1 else ["tiny"])
+    for rule in arguments.disable:
+        check_name("rule", rule, rule_names())
     if arguments.predictions is not None and not models:
         raise ConfigError("--predictions writes a model's spans; give --model too")
     (documents,) = _read_gold([arguments.gold], arguments)
@@ -852,6 +863,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         documents,
         models,
         operating_point=arguments.operating_point,
+        disabled=frozenset(arguments.disable),
         files=arguments.compare,
         curves=arguments.json or arguments.report is not None,
     )

@@ -7,14 +7,15 @@ value that was found for sure in any of the files stands in another, or in an en
 import contextlib
 import functools
 import hashlib
+import json
 import os
-import pickle
 import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pii.diff import unified_diff
 from pii.files import (
@@ -184,6 +185,20 @@ class _Spans:
 
 
 _SecondTask = tuple[FoundFile, _Spans | Crash]
+_Record = dict[str, Any]
+
+
+def _as_record(found: _Spans | Crash) -> _Record:
+    if isinstance(found, Crash):
+        return asdict(found)
+    return {"digest": found.digest.hex(), "spans": [asdict(span) for span in found.spans]}
+
+
+def _from_record(record: _Record) -> _Spans | Crash:
+    if "reason" in record:
+        return Crash(**record)
+    digest = bytes.fromhex(record["digest"])
+    return _Spans(digest, [Span(**fields) for fields in record["spans"]])
 
 
 class _FirstPass(Sequence[_SecondTask]):
@@ -231,7 +246,7 @@ class _FirstPass(Sequence[_SecondTask]):
     def _keep(self, found: _Spans | Crash) -> None:
         try:
             self._starts.append(self._spool.seek(0, os.SEEK_END))
-            pickle.dump(found, self._spool)
+            self._spool.write(json.dumps(_as_record(found)).encode() + b"\n")
         except OSError as error:
             raise OutputError(f"a temporary file cannot be written ({error.strerror})") from error
 
@@ -240,8 +255,7 @@ class _FirstPass(Sequence[_SecondTask]):
 
     def __getitem__(self, index: int) -> _SecondTask:  # type: ignore[override]
         self._spool.seek(self._starts[index])
-        found: _Spans | Crash = pickle.load(self._spool)  # our own, from a file without a name
-        return self._files[index], found
+        return self._files[index], _from_record(json.loads(self._spool.readline()))
 
     def close(self) -> None:
         """Let go of what is on the disk."""

@@ -22,6 +22,7 @@ DATA = {
     "starencoder/py.typed",
     "pii/py.typed",
     "pii/synthesis.toml",
+    "pii/pseudo_label.toml",
     "pii/label_map.toml",
     "pii/gold/annotations.jsonl",
     *(f"pretrain/presets/{name}.toml" for name in ("debug", "starencoder-125m", "tiny")),

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -1070,6 +1071,34 @@ def test_an_evaluation_prints_a_table_and_writes_the_predictions_and_the_page(ru
     page = Path("page.html").read_text()
     assert f'<mark class="found">{IP}</mark>' in page
     assert EMAIL not in done.out.decode()
+
+
+def test_rules_are_switched_off_for_an_evaluation_too(run):
+    gold = gold_file()
+    done = run("pii", "evaluate", gold, *NONE, "--disable", "email", "--predictions", "p.jsonl")
+    (written,) = map(json.loads, Path("p.jsonl").read_text().splitlines())
+    assert [span["label"] for span in written["spans"]] == ["IP_ADDRESS"]
+    done = run("pii", "evaluate", gold, *NONE, "--disable", "emial")
+    assert (done.code, done.messages) == (2, ["unknown rule 'emial' (did you mean email?)"])
+
+
+def test_unlabelled_files_become_annotated_ones_and_each_step_is_counted(run):
+    write("package/contact.py", TEXT * 20)
+    write("config.toml", "window_lines = [10, 10]\nclean_share = 0.0\n")
+
+    done = run(
+        *("pii", "pseudo-label", "package", "--teacher", "none"),
+        *("--output", "out.jsonl", "--config", "config.toml"),
+    )
+
+    assert done.code == 0
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in rows] == ["contact.py"]  # the other windows are the same
+    assert Counter(span["label"] for span in rows[0]["spans"]) == {"EMAIL": 5, "IP_ADDRESS": 5}
+    table = {line[:40].strip(): line[40:].split() for line in done.out.decode().splitlines()}
+    assert table["from patterns"][-1] == "40"
+    assert table["written"][-1] == "10"
+    assert EMAIL not in done.out.decode() + done.err
 
 
 def test_two_prediction_files_are_compared_without_a_model(run):
