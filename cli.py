@@ -674,18 +674,34 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=40_000, help="windows to write")
     parser.add_argument("--chars", type=int, default=60_000_000, help="real code to draw from")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--mix",
+        type=Path,
+        metavar="FILE.toml",
+        help="what is written, and how often; default: the package's pii/synthesis.toml",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="write the counts and samples to look at"
+    )
 
 
 def run_synthesize(arguments: argparse.Namespace) -> int:
     """Write labelled windows of real code with made-up values."""
+    from pii.synthesis_report import synthesis_text, write_report
     from pii.synthesize import load_sources, write_examples
+    from pii.templates import DEFAULT_MIX, load_mix
 
+    mix = load_mix(arguments.mix or DEFAULT_MIX)
     left_out: Counter[str] = Counter()
     sources = load_sources(
         arguments.folder, num_chars=arguments.chars, seed=arguments.seed, left_out=left_out
     )
-    counts = write_examples(sources, arguments.output, count=arguments.count, seed=arguments.seed)
-    _write("".join(f"{count:8d} {name}\n" for name, count in sorted(counts.items())))
+    synthesis = write_examples(
+        sources, arguments.output, mix, count=arguments.count, seed=arguments.seed
+    )
+    _write(synthesis_text(synthesis))
+    if arguments.report is not None:
+        write_report(synthesis, arguments.report)
     if left_out:
         _say("left out: " + _listed(left_out))
     return 0

@@ -17,8 +17,9 @@ from torch.nn import functional
 from pii.annotations import FORMATS, Document, load_label_map, read_annotated
 from pii.chunks import ChunkConfig
 from pii.dataset import Batch, TokenisedDocument, iter_batches, tokenise
+from pii.harvest import harvest_words
 from pii.labels import IGNORE_TARGET, LABELS, OPERATING_POINTS, TAGS
-from pii.synthesize import harvest_words, revalue
+from pii.synthesize import revalue
 from pii.values import ValueMaker
 from starencoder.checkpoint import load_encoder_weights, save_tagger
 from starencoder.config import PRESETS, EncoderConfig, load_config

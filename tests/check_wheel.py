@@ -21,6 +21,7 @@ MODEL = "pii/models/tiny"
 DATA = {
     "starencoder/py.typed",
     "pii/py.typed",
+    "pii/name_parts.toml",
     "pii/synthesis.toml",
     "pii/pseudo_label.toml",
     "pii/label_map.toml",
