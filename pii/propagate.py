@@ -160,7 +160,7 @@ def merge_repeated(
 ) -> list[Span]:
     """Add repeated values to what was found, and set their kinds.
 
-    What was found stays, unless it is of the tagger and a part of a repeated value.
+    What was found stays, unless it is a part of a repeated value.
 
     Args:
         text: The document.
@@ -176,7 +176,7 @@ def merge_repeated(
             found = spans[at]
             inside = span.start <= found.start and found.end <= span.end
             longer = span.end - span.start > found.end - found.start
-            if found.source != "model" or not (inside and longer):
+            if not (inside and longer):
                 break
             at += 1
         else:

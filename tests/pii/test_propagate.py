@@ -21,7 +21,7 @@ from pii.propagate import (
 )
 from pii.spans import Span
 
-PASSWORD = "tr1cky" + "/pä$s w0rd"
+PASSWORD = "tr1cky" + "/pä$s w0rd???>>x"
 NONE = frozenset()
 
 
@@ -45,7 +45,7 @@ def found(text, spans):
     ("value", "label", "sure"),
     [
         ("Jane Roe", "NAME", True),
-        ("Jane", "NAME", False),
+        ("Kowalczyk", "NAME", False),
         ("(Jane Roe", "NAME", False),
         ("jroe42", "USERNAME", True),
         ("redis", "USERNAME", False),
@@ -194,13 +194,14 @@ def test_many_values_that_each_stand_twice_are_all_found():
     assert len(merge_repeated(text, spans, repeated_values(text, spans), NONE)) == 200
 
 
-def test_what_was_found_stays_unless_it_is_the_taggers_and_a_part_of_the_value():
-    text = "Ann Lee, Ann Lee, Ann Lee, Ann Lee Day"
+def test_what_was_found_stays_unless_it_is_a_part_of_the_value():
+    text = "Ann Lee, Ann Lee, Ann Lee, Ann Lee, Ann Lee Day"
     spans = [
         span_of("Ann Lee", "NAME", 0, score=0.9),
         span_of("Ann", "NAME", 9, score=0.9),
         span_of("Lee", "KEY", 22, source="pattern:some"),
-        span_of("Ann Lee Day", "USERNAME", 27, score=0.5),
+        span_of("Ann Lee", "USERNAME", 27, score=0.5),
+        span_of("Ann Lee Day", "USERNAME", 36, score=0.5),
     ]
 
     merged = merge_repeated(text, spans, repeated_values(text, spans), NONE)
@@ -209,8 +210,19 @@ def test_what_was_found_stays_unless_it_is_the_taggers_and_a_part_of_the_value()
         ("Ann Lee", "NAME"),
         ("Ann Lee", "NAME"),
         ("Lee", "KEY"),
+        ("Ann Lee", "USERNAME"),
         ("Ann Lee Day", "USERNAME"),
     ]
+
+
+def test_a_pattern_gives_way_where_it_found_a_part_of_what_a_pattern_found_elsewhere():
+    text = "pw=a1:b@corp.io a1:b@corp.io"
+    spans = [
+        span_of("a1:b@corp.io", "PASSWORD", 3, source="pattern:some"),
+        span_of("b@corp.io", "EMAIL", 19, source="pattern:email"),
+    ]
+    merged = merge_repeated(text, spans, repeated_values(text, spans), NONE)
+    assert [span.label for span in merged] == ["PASSWORD", "PASSWORD"]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -239,6 +251,7 @@ FORMS = {
 @pytest.mark.parametrize(("before", "after"), [('"', '"'), ("Basic ", "\n"), ("=", "")])
 def test_a_value_is_found_in_each_form_and_the_span_is_the_form(form, before, after):
     encoded = FORMS[form](PASSWORD)
+    assert ("URL-safe" in form) == bool(set("-_") & set(encoded))
     text = f"x{before}{encoded}{after}"
     index = ValueIndex(with_plus_for_space({PASSWORD: span_of(PASSWORD)}))
 
