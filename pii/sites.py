@@ -22,8 +22,9 @@ REPOSITORY_URL = "site:repository-url"
 _LETTERS = "".join(map(chr, (*range(0x530), *range(0x1E00, 0x1F00))))
 _CAPITAL = "[" + "".join(char for char in _LETTERS if char.isupper()) + "]"
 _SMALL = "[" + "".join(char for char in _LETTERS if char.islower()) + "]"
-_INNER = r"(?:[\w-]|['’](?=\w))*"
-_WORD = rf"{_CAPITAL}(?:\.|{_INNER}{_SMALL}{_INNER})"
+# Bounded, and only from the start of a word: lines of base64 would take quadratic time.
+_INNER = r"(?:[\w-]|['’](?=\w)){0,24}"
+_WORD = rf"(?<!\w){_CAPITAL}(?:\.|{_INNER}{_SMALL}{_INNER})"
 _NAME = rf"{_WORD}(?:[ \t]+(?:{_WORD}|{_CAPITAL}\.?(?= )|van|von|de|der|da|del|la|bin)){{1,3}}"
 _TELLTALE = re.compile(
     r"(?i)\b(?:authors?|maintainers?|written by|thanks to|copyright|contributed|"
