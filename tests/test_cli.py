@@ -1229,6 +1229,7 @@ def test_values_beyond_the_memory_for_them_are_counted(run, monkeypatch):
     from pii import tree as passes
 
     monkeypatch.setattr(passes, "_MOST_VALUES", len(SECRET))
+    write("t/n.ini", URL)  # the same value once more
     done = run("detect", scattered(), write("u.txt", f"to: {EMAIL}\n"), "--consistent", *NONE)
     assert "1 of the values, too many to be looked for in other files" in done.messages
 

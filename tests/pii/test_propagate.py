@@ -215,6 +215,12 @@ def test_what_was_found_stays_unless_it_is_a_part_of_the_value():
     ]
 
 
+def test_what_was_found_stays_where_a_repeated_value_holds_a_part_of_it_alone():
+    text = "Ann Lee Day. Jo Ann Lee Day"
+    spans = [span_of("Ann Lee Day", "NAME", 0), span_of("Jo Ann", "NAME", 13)]
+    assert merge_repeated(text, spans, repeated_values(text, spans), NONE) == spans
+
+
 def test_a_pattern_gives_way_where_it_found_a_part_of_what_a_pattern_found_elsewhere():
     text = "pw=a1:b@corp.io a1:b@corp.io"
     spans = [
