@@ -6,6 +6,7 @@ the `run_...` functions, so that `--help` stays quick.
 
 import argparse
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -23,6 +24,8 @@ from starencoder.names import check_name, closest
 from starencoder.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from pii.annotations import Annotations, Document
     from pii.tree import FileResult, Work
 
@@ -215,6 +218,12 @@ def _add_file_arguments(parser: argparse.ArgumentParser, operating_point: str) -
         "--include-examples",
         action=yes_or_no,
         help="placeholders, loopback and documentation values too",
+    )
+    model.add_argument(
+        "--consistent",
+        action=yes_or_no,
+        help="find what is found for sure in one file in all of them, also percent-encoded, with "
+        "backslash escapes and in Base64; reads every file twice",
     )
     files = parser.add_argument_group("which files")
     files.add_argument("--hidden", action=yes_or_no, help="enter folders that begin with a dot")
@@ -414,6 +423,7 @@ def _work(
         min_score=min_score,
         disabled=frozenset(disabled),
         include_examples=option("include_examples", False),
+        consistent=option("consistent", False),
         operator=operator,
         action=action,
         output=output,
@@ -449,17 +459,27 @@ def _progress(
         gitignore=not _option(arguments, settings, command, "no_ignore", False),
     )
     entries = list(find_files(paths, options))
-    results = process_files(work, entries, jobs=jobs)
-    with contextlib.closing(results):
+    left_out: Counter[str] = Counter()
+    process = functools.partial(process_files, work, entries, jobs=jobs, left_out=left_out)
+    with contextlib.ExitStack() as stack:
         if sys.stderr.isatty():
-            total = sum(entry.size for entry in entries if isinstance(entry, FoundFile))
-            yield _with_bar(results, total)
+            from tqdm import tqdm
+
+            size = sum(entry.size for entry in entries if isinstance(entry, FoundFile))
+            total = size * (2 if work.consistent else 1)
+            bar = tqdm(total=total, unit="B", unit_scale=True, leave=False, delay=0.5)
+            stack.enter_context(bar)
+            results = process(on_first_pass=bar.update)
+            stack.enter_context(contextlib.closing(results))
+            yield _with_bar(results, bar)
         else:
-            yield results
+            yield stack.enter_context(contextlib.closing(process()))
+    if left_out:
+        _say(_listed(left_out))
 
 
 def _process_stdin(work: "Work", path: Path) -> "FileResult":
-    from pii.tree import FileResult, process_bytes
+    from pii.tree import FileResult, load_detect, process_bytes
 
     if sys.stdin is None:
         raise ConfigError("-: stdin is closed")
@@ -467,18 +487,15 @@ def _process_stdin(work: "Work", path: Path) -> "FileResult":
         data = sys.stdin.buffer.read()
     except OSError as error:
         return FileResult(path=path, left_out=error.strerror or str(error), failed=True)
-    return process_bytes(work, work.load(), path, data)[0]
+    return process_bytes(work, load_detect(work), path, data)[0]
 
 
-def _with_bar(results: "Iterator[FileResult]", total: int) -> "Iterator[FileResult]":
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit="B", unit_scale=True, leave=False, delay=0.5) as bar:
-        for result in results:
-            bar.update(result.size)
-            if result.content or result.findings or result.left_out:
-                bar.clear()  # what is printed now does not mix with the bar
-            yield result
+def _with_bar(results: "Iterator[FileResult]", bar: "tqdm[NoReturn]") -> "Iterator[FileResult]":
+    for result in results:
+        bar.update(result.size)
+        if result.content or result.findings or result.left_out:
+            bar.clear()  # what is printed now does not mix with the bar
+        yield result
 
 
 class Totals:
@@ -546,6 +563,7 @@ def _listed(counts: Counter[str]) -> str:
 def _list_rules() -> int:
     from pii.filters import FILTERS
     from pii.patterns import RULES
+    from pii.propagate import REPEATED
 
     patterns = [(rule.name, rule.label, rule.description) for rule in RULES]
     filters = [
@@ -557,7 +575,8 @@ def _list_rules() -> int:
         )
         for rule in FILTERS
     ]
-    _write(_columns([("PATTERN", "LABEL", "FINDS"), *patterns]) + "\n")
+    repeated = (REPEATED, "all", "a value that was found for sure, wherever else it stands")
+    _write(_columns([("PATTERN", "LABEL", "FINDS"), *patterns, repeated]) + "\n")
     _write(_columns([("FILTER", "KIND", "LABELS", "APPLIES TO"), *filters]))
     return 0
 
@@ -655,20 +674,79 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=40_000, help="windows to write")
     parser.add_argument("--chars", type=int, default=60_000_000, help="real code to draw from")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--mix",
+        type=Path,
+        metavar="FILE.toml",
+        help="what is written, and how often; default: the package's pii/synthesis.toml",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="write the counts and samples to look at"
+    )
 
 
 def run_synthesize(arguments: argparse.Namespace) -> int:
     """Write labelled windows of real code with made-up values."""
+    from pii.synthesis_report import synthesis_text, write_report
     from pii.synthesize import load_sources, write_examples
+    from pii.templates import DEFAULT_MIX, load_mix
 
+    mix = load_mix(arguments.mix or DEFAULT_MIX)
     left_out: Counter[str] = Counter()
     sources = load_sources(
         arguments.folder, num_chars=arguments.chars, seed=arguments.seed, left_out=left_out
     )
-    counts = write_examples(sources, arguments.output, count=arguments.count, seed=arguments.seed)
-    _write("".join(f"{count:8d} {name}\n" for name, count in sorted(counts.items())))
+    synthesis = write_examples(
+        sources, arguments.output, mix, count=arguments.count, seed=arguments.seed
+    )
+    _write(synthesis_text(synthesis))
+    if arguments.report is not None:
+        write_report(synthesis, arguments.report)
     if left_out:
         _say("left out: " + _listed(left_out))
+    return 0
+
+
+def add_pseudo_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii pseudo-label`."""
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="unpacked packages, *.jsonl and *.parquet with a text column, and single files",
+    )
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        metavar="NAME",
+        help="tiny (embedded, default), none (patterns alone), or a folder; may be repeated",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON lines")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="laid over the default settings"
+    )
+    parser.add_argument(
+        "--text-column", default="", metavar="NAME", help="of rows; default: text or content"
+    )
+
+
+def run_pseudo_label(arguments: argparse.Namespace) -> int:
+    """Write labelled windows of unlabelled files."""
+    from tqdm import tqdm
+
+    from pii.pseudo_label import load_config, pseudo_label
+
+    with tqdm(unit=" files", leave=False, disable=None) as bar:
+        report = pseudo_label(
+            arguments.paths,
+            arguments.teacher or ["tiny"],
+            arguments.output,
+            config=load_config(arguments.config),
+            column=arguments.text_column,
+            on_document=bar.update,
+        )
+    _write(report.text())
     return 0
 
 
@@ -758,6 +836,14 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--operating-point", default="balanced", metavar="POINT")
     parser.add_argument(
+        "--disable",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="RULE",
+        help="switch rules off; see detect --list-rules",
+    )
+    parser.add_argument(
         "--predictions", type=Path, metavar="FILE", help="write the spans of the first model here"
     )
     parser.add_argument(
@@ -784,8 +870,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from pii.evaluate import evaluate
     from pii.evaluation_report import as_json, score_text, write_report
     from pii.predictions import write_predictions
+    from pii.redactor import rule_names
 
     models = arguments.model or ([] if len(arguments.compare) > 1 else ["tiny"])
+    for rule in arguments.disable:
+        check_name("rule", rule, rule_names())
     if arguments.predictions is not None and not models:
         raise ConfigError("--predictions writes a model's spans; give --model too")
     (documents,) = _read_gold([arguments.gold], arguments)
@@ -793,6 +882,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         documents,
         models,
         operating_point=arguments.operating_point,
+        disabled=frozenset(arguments.disable),
         files=arguments.compare,
         curves=arguments.json or arguments.report is not None,
     )
@@ -1142,6 +1232,12 @@ COMMANDS = (
         "write labelled examples: made-up values in real code",
         add_synthesize_arguments,
         run_synthesize,
+    ),
+    Command(
+        "pii pseudo-label",
+        "write unlabelled files as labelled examples, as taggers and patterns see them",
+        add_pseudo_label_arguments,
+        run_pseudo_label,
     ),
     Command(
         "pii inspect",

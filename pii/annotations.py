@@ -27,7 +27,7 @@ _HUB = "hub:"
 _IGNORE = "ignore"
 _DEFAULT_MAP = Path(__file__).parent / "label_map.toml"
 _SPANS_COLUMN = {"gold": "spans", "fragments": "fragments", "pii": "pii"}
-_TEXT_COLUMNS = ("text", "content")
+TEXT_COLUMNS = ("text", "content")
 _LABEL_KEY = {"fragments": "category", "pii": "tag"}
 # BIOES and BILOU tags begin an entity with these, or go on with it.
 _BEGINS, _GOES_ON = "BSU", "IEL"
@@ -196,11 +196,11 @@ def _open_rows(source: str, format: str) -> Iterator[_Row] | None:
             f"{path}: {error.strerror}; expected annotated JSON lines, parquet or CoNLL"
         ) from error
     if head.startswith(b"PAR1"):
-        rows = _parquet_rows(path)
+        rows = parquet_rows(path)
     elif format == "conll" or (format == "auto" and _looks_like_conll(head)):
         return None
     else:
-        rows = _json_rows(path)
+        rows = json_rows(path)
     if format == "conll":
         raise ConfigError(f"{source}: a parquet file; conll is lines of a token and its tag")
     return rows
@@ -244,7 +244,8 @@ def _format_of(first: _Row, source: str, stated: str) -> str:
 # Rows
 
 
-def _json_rows(path: Path) -> Iterator[_Row]:
+def json_rows(path: Path) -> Iterator[_Row]:
+    """The objects of a JSON lines file, each with where it stands."""
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -266,7 +267,8 @@ def _json_rows(path: Path) -> Iterator[_Row]:
         raise DataError(f"{path}: not UTF-8; expected annotated JSON lines") from error
 
 
-def _parquet_rows(path: Path) -> Iterator[_Row]:
+def parquet_rows(path: Path) -> Iterator[_Row]:
+    """The rows of a parquet file, each with where it stands."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -376,10 +378,10 @@ def _foreign_document(
     names: LabelMap,
     left_out: Counter[str],
 ) -> Document | None:
-    columns = [name for name in _TEXT_COLUMNS if name in row]
+    columns = [name for name in TEXT_COLUMNS if name in row]
     if len(columns) != 1:
         raise DataError(
-            f"{where}: expected one of the columns {' and '.join(_TEXT_COLUMNS)}, found "
+            f"{where}: expected one of the columns {' and '.join(TEXT_COLUMNS)}, found "
             f"{'both' if columns else 'neither'}"
         )
     text = row[columns[0]]

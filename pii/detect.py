@@ -1,18 +1,18 @@
 """From text to spans: the one inference path, whatever computes the probabilities.
 
 The tagger's spans that meet their threshold -> merged with the pattern detectors -> kinds set by
-the filters. Without a tagger neither numpy nor anything else of the extras is needed.
+the filters -> values found for sure, wherever else they stand. Without a tagger neither numpy nor
+anything else of the extras is needed.
 """
 
-import dataclasses
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pii.filters import classify
 from pii.labels import LABELS, OPERATING_POINTS, check_labels
 from pii.patterns import find_patterns
+from pii.propagate import REPEATED, merge_repeated, repeated_values
 from pii.spans import Span, resolve_overlaps
 from starencoder.errors import ConfigError
 from starencoder.names import closest
@@ -22,33 +22,6 @@ if TYPE_CHECKING:
     from starencoder.tokenizer import CodeTokenizer
 
 EMBEDDED_MODEL = Path(__file__).parent / "models" / "tiny"
-
-_WORD = re.compile(r"\w")
-_WORDS = re.compile(r"\w+")
-
-
-def repeated_names(text: str, spans: Iterable[Span]) -> list[Span]:
-    """Spans where a full name that was found stands once more, missed or found in part.
-
-    A name redacted on one line and left on the next is not redacted. Names of one word are left
-    out: many are ordinary words too.
-    """
-    # By first word, then by length, so that one pass over the words finds them all.
-    names: dict[str, dict[int, dict[str, Span]]] = {}
-    for span in spans:
-        value = text[span.start : span.end]
-        words = _WORDS.findall(value)
-        if span.label == "NAME" and len(words) > 1 and value.startswith(words[0]):
-            names.setdefault(words[0], {}).setdefault(len(value), {}).setdefault(value, span)
-    repeated = []
-    for word in _WORDS.finditer(text) if names else ():
-        start = word.start()
-        for length, known in names.get(word[0], {}).items():
-            end = start + length
-            found = known.get(text[start:end])
-            if found is not None and found.start != start and not _WORD.match(text, end):
-                repeated.append(dataclasses.replace(found, start=start, end=end))
-    return repeated
 
 
 class Detector:
@@ -68,7 +41,7 @@ class Detector:
             tagger: The token classifier.
             thresholds: Smallest score of a span that the tagger reports, by label.
             labels: The labels to report.
-            disabled: Names of pattern rules and filters that are switched off.
+            disabled: Names of rules that are switched off; see `pii.redactor.rule_names`.
         """
         self._tagger = tagger
         self._thresholds = thresholds
@@ -107,8 +80,10 @@ class Detector:
         smallest = self._thresholds if thresholds is None else thresholds
         spans = find_patterns(text, self._disabled)
         spans += [span for span in tagged if span.score >= smallest[span.label]]
-        spans += repeated_names(text, spans)
         found = classify(text, resolve_overlaps(spans), self._disabled)
+        if REPEATED not in self._disabled:
+            repeated = repeated_values(text, found)
+            found = merge_repeated(text, found, repeated, self._disabled)
         return [span for span in found if span.label in self._labels]
 
 
@@ -139,7 +114,7 @@ def load_detector(
         operating_point: `balanced` (best F1) or `thorough` (little leaked).
         labels: The labels to report.
         min_score: Smallest score reported, in [0, 1]; it replaces the operating point's.
-        disabled: Names of pattern rules and filters that are switched off.
+        disabled: Names of rules that are switched off; see `pii.redactor.rule_names`.
         threads: Threads of one inference call.
 
     Raises:

@@ -104,6 +104,7 @@ def evaluate(
     models: Sequence[str],
     *,
     operating_point: str = "balanced",
+    disabled: frozenset[str] = frozenset(),
     files: Sequence[Path] = (),
     curves: bool = False,
 ) -> Evaluation:
@@ -113,6 +114,7 @@ def evaluate(
         documents: The annotated documents.
         models: As in `load_detector`.
         operating_point: Of the models.
+        disabled: Names of rules that are switched off, to see what they are worth.
         files: Predictions as `write_predictions` writes them. The first model is compared with
             each; without a model the first file with each other one.
         curves: Whether to count at every threshold, and the calibration, too.
@@ -128,10 +130,12 @@ def evaluate(
         for path in files
     ]
     asked = [
-        (name, load_detector(name, operating_point=operating_point))
+        (name, load_detector(name, operating_point=operating_point, disabled=disabled))
         for name in dict.fromkeys(models)
     ]
-    patterns = [] if NO_MODEL in models else [(NO_MODEL, load_detector(NO_MODEL))]
+    patterns = (
+        [] if NO_MODEL in models else [(NO_MODEL, load_detector(NO_MODEL, disabled=disabled))]
+    )
     found = [_from_detector(name, documents, detector, curves) for name, detector in asked]
     found += filed
     found += [_from_detector(name, documents, detector, curves) for name, detector in patterns]

@@ -42,7 +42,7 @@ class Redactor:
             include_examples: Report and redact placeholders and documentation values too.
             min_score: Smallest score of the model's spans, in [0, 1]; it replaces the operating
                 point's.
-            disabled: Names of pattern rules and filters that are switched off.
+            disabled: Names of rules that are switched off; see `rule_names`.
             threads: Threads of one inference call.
 
         Raises:
@@ -88,8 +88,9 @@ class Redactor:
 
 
 def rule_names() -> tuple[str, ...]:
-    """Names of the pattern rules and filters, all of which can be switched off."""
+    """Names of all rules that can be switched off: patterns, filters and `repeated-value`."""
     from pii.filters import FILTERS
     from pii.patterns import RULES
+    from pii.propagate import REPEATED
 
-    return (*(rule.name for rule in RULES), *(rule.name for rule in FILTERS))
+    return (*(rule.name for rule in RULES), *(rule.name for rule in FILTERS), REPEATED)

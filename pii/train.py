@@ -34,12 +34,13 @@ from pii.curves import sweep
 from pii.dataset import Batch, TokenisedDocument, iter_batches, tokenise
 from pii.detect import Detector
 from pii.folds import package_folds
+from pii.harvest import harvest_words
 from pii.labels import IGNORE_TARGET, LABELS, OPERATING_POINTS, OUTSIDE, TAG_IDS, TAGS
 from pii.metrics import count_matches, operating_points, total
 from pii.predict import torch_predict
 from pii.recipe import StageConfig, TrainConfig, TrainData
 from pii.spans import Span
-from pii.synthesize import harvest_words, revalue
+from pii.synthesize import revalue
 from pii.tagger import Tagger
 from pii.values import ValueMaker
 from starencoder.checkpoint import load_encoder_weights, resolve_encoder, save_tagger

@@ -19,6 +19,7 @@ _SHARED: Mapping[str, type] = {
     "min-score": float,
     "disable": tuple,
     "include-examples": bool,
+    "consistent": bool,
     "hidden": bool,
     "vendored": bool,
     "no-ignore": bool,

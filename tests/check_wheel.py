@@ -21,7 +21,9 @@ MODEL = "pii/models/tiny"
 DATA = {
     "starencoder/py.typed",
     "pii/py.typed",
+    "pii/name_parts.toml",
     "pii/synthesis.toml",
+    "pii/pseudo_label.toml",
     "pii/label_map.toml",
     "pii/gold/annotations.jsonl",
     *(f"pretrain/presets/{name}.toml" for name in ("debug", "starencoder-125m", "tiny")),

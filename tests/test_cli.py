@@ -4,6 +4,7 @@ What needs a process of its own (exit codes, signals, closed streams, imports) r
 `starencoder`; the rest calls `cli.main`.
 """
 
+import base64
 import csv
 import errno
 import io
@@ -16,6 +17,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -349,15 +351,15 @@ def test_in_place_replaces_the_files_and_keeps_their_modes(run):
 def test_a_file_that_changes_while_it_is_read_is_not_overwritten(run, monkeypatch):
     write("a.py")
     write("b.py")
-    apply = Redactor.apply
+    detect = Redactor.detect
     edits = iter([f"{TEXT}mine = 1\n"])
 
-    def apply_while_edited(*arguments):
+    def detect_while_edited(*arguments):
         for edit in edits:
             write("a.py", edit)
-        return apply(*arguments)
+        return detect(*arguments)
 
-    monkeypatch.setattr(Redactor, "apply", apply_while_edited)
+    monkeypatch.setattr(Redactor, "detect", detect_while_edited)
     done = run("redact", *NONE, "a.py", "b.py", "--in-place")
     assert done.code == 3
     assert "a.py: changed while it was read; not overwritten" in done.messages
@@ -1071,6 +1073,34 @@ def test_an_evaluation_prints_a_table_and_writes_the_predictions_and_the_page(ru
     assert EMAIL not in done.out.decode()
 
 
+def test_rules_are_switched_off_for_an_evaluation_too(run):
+    gold = gold_file()
+    done = run("pii", "evaluate", gold, *NONE, "--disable", "email", "--predictions", "p.jsonl")
+    (written,) = map(json.loads, Path("p.jsonl").read_text().splitlines())
+    assert [span["label"] for span in written["spans"]] == ["IP_ADDRESS"]
+    done = run("pii", "evaluate", gold, *NONE, "--disable", "emial")
+    assert (done.code, done.messages) == (2, ["unknown rule 'emial' (did you mean email?)"])
+
+
+def test_unlabelled_files_become_annotated_ones_and_each_step_is_counted(run):
+    write("package/contact.py", TEXT * 20)
+    write("config.toml", "window_lines = [10, 10]\nclean_share = 0.0\n")
+
+    done = run(
+        *("pii", "pseudo-label", "package", "--teacher", "none"),
+        *("--output", "out.jsonl", "--config", "config.toml"),
+    )
+
+    assert done.code == 0
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in rows] == ["contact.py"]  # the other windows are the same
+    assert Counter(span["label"] for span in rows[0]["spans"]) == {"EMAIL": 5, "IP_ADDRESS": 5}
+    table = {line[:40].strip(): line[40:].split() for line in done.out.decode().splitlines()}
+    assert table["from patterns"][-1] == "40"
+    assert table["written"][-1] == "10"
+    assert EMAIL not in done.out.decode() + done.err
+
+
 def test_two_prediction_files_are_compared_without_a_model(run):
     gold = gold_file()
     run("pii", "evaluate", gold, *NONE, "--predictions", "p.jsonl")
@@ -1105,3 +1135,115 @@ def test_an_evaluation_of_what_is_not_there_is_one_line(run, arguments, message)
     assert (done.code, done.out) == (2, b"")
     (said,) = done.messages
     assert said.startswith(message)
+
+
+# --------------------------------------------------------------------------------------------------
+# --consistent: two passes over the tree
+
+SECRET = "tr1cky" + "pass77"
+URL = f"db://app:{SECRET}@db.corp-mail.net/x\n"
+
+
+def scattered():
+    """A password that one file of a tree gives away, and the forms it has in others."""
+    basic = base64.b64encode(f"app:{SECRET}".encode()).decode()
+    write("t/a.sql", f"log in with {SECRET} and {SECRET}x\n")
+    write("t/b.yaml", f"data: {basic}\n")
+    write("t/m.ini", URL)
+    write("t/z.md", f"?q=%27{SECRET}%27 or '\\n{SECRET}'\n")
+    return Path("t")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_redact_consistent_leaves_a_value_of_one_file_in_none(run, jobs):
+    folder = scattered()
+    run("redact", folder, "--output", "apart", *NONE)
+    assert SECRET in str(tree("apart")["a.sql"])
+
+    done = run("redact", folder, "--output", "out", "--consistent", "--jobs", jobs, *NONE)
+
+    assert done.code == 0
+    assert tree("out") == {
+        "a.sql": f"log in with <PASSWORD> and {SECRET}x\n".encode(),
+        "b.yaml": b"data: <PASSWORD>\n",
+        "m.ini": URL.replace(SECRET, "<PASSWORD>").encode(),
+        "z.md": b"?q=%27<PASSWORD>%27 or '\\n<PASSWORD>'\n",
+    }
+    assert SECRET not in done.err
+    assert "5 values redacted in 4 of 4 files" in done.err
+
+
+def test_detect_consistent_reports_places_with_the_source_of_the_value_and_without_it(run):
+    done = run("detect", scattered(), "--consistent", "--format", "jsonl", *NONE)
+    assert done.code == 1
+    assert {row["source"] for row in done.rows} == {"pattern:url-credentials"}
+    assert [Path(row["path"]).name for row in done.rows] == "a.sql b.yaml m.ini z.md z.md".split()
+    assert SECRET not in done.out.decode() + done.err
+
+
+def test_consistent_is_a_setting_too(run):
+    write("starencoder.toml", "consistent = true\n")
+    assert len(run("detect", scattered(), "--format", "jsonl", *NONE).rows) == 5
+    rows = run("detect", "t", "--no-consistent", "--format", "jsonl", *NONE).rows
+    assert len(rows) < 5
+
+
+def test_redact_consistent_takes_stdin(run):
+    done = run("redact", "-", "--consistent", *NONE, stdin=f"{URL}%20{SECRET}\n".encode())
+    assert done.out == f"{URL}%20{SECRET}\n".replace(SECRET, "<PASSWORD>").encode()
+
+
+def test_a_file_that_changes_between_the_passes_is_left_alone_and_named(run, monkeypatch):
+    folder = scattered()
+    from pii import tree as passes
+
+    def change_then_start(*arguments):
+        write("t/a.sql", "short\n")
+        return start_second(*arguments)
+
+    start_second = passes._start_second
+    monkeypatch.setattr(passes, "_start_second", change_then_start)
+
+    done = run("redact", folder, "--in-place", "--consistent", "--jobs", 1, *NONE)
+
+    assert done.code == 3
+    assert f"{Path('t/a.sql')}: changed between the two passes; run it again" in done.messages
+    assert Path("t/a.sql").read_bytes() == b"short\n"
+    assert Path("t/m.ini").read_text() == URL.replace(SECRET, "<PASSWORD>")
+
+
+def test_files_that_cannot_be_read_are_left_out_of_both_passes_alike(run, monkeypatch):
+    folder = scattered()
+    write("t/binary.bin", b"\0\1\2")
+    write("t/forbidden/x.txt")
+    fail_to_open(monkeypatch, errno.EACCES, writing=False)
+
+    done = run("detect", folder, "--consistent", "--jobs", 1, *NONE)
+
+    assert done.code == 3
+    assert f"{Path('t/forbidden/x.txt')}: {os.strerror(errno.EACCES)}" in done.messages
+    assert "left out: 1 binary" in done.messages
+
+
+def test_values_beyond_the_memory_for_them_are_counted(run, monkeypatch):
+    from pii import tree as passes
+
+    monkeypatch.setattr(passes, "_MOST_VALUES", len(SECRET))
+    write("t/n.ini", URL)  # the same value once more
+    done = run("detect", scattered(), write("u.txt", f"to: {EMAIL}\n"), "--consistent", *NONE)
+    assert "1 of the values, too many to be looked for in other files" in done.messages
+
+
+def test_a_crash_in_the_first_pass_costs_that_file_alone(run, monkeypatch):
+    detect = Redactor.detect
+
+    def failing(self, text):
+        if text.startswith("log in"):
+            raise ZeroDivisionError
+        return detect(self, text)
+
+    monkeypatch.setattr(Redactor, "detect", failing)
+    done = run("detect", scattered(), "--consistent", "--jobs", 1, "--format", "jsonl", *NONE)
+    assert done.code == 3
+    assert "internal error" in done.err
+    assert [Path(row["path"]).name for row in done.rows] == "b.yaml m.ini z.md z.md".split()

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pii.chunks import ChunkConfig
-from pii.detect import EMBEDDED_MODEL, Detector, load_detector, repeated_names
+from pii.detect import EMBEDDED_MODEL, Detector, load_detector
 from pii.labels import LABELS, TAG_IDS, TAGS
+from pii.redactor import rule_names
 from pii.spans import Span
 from pii.tagger import Tagger
 from starencoder.errors import CheckpointError, ConfigError
@@ -138,63 +139,46 @@ def test_what_the_tagger_finds_is_filtered_too():
 
 
 # --------------------------------------------------------------------------------------------------
-# names that stand more than once
+# values that stand more than once
 
 
-def test_a_full_name_found_once_is_found_wherever_it_stands():
-    text = "by Jane Roe.\nJane Roe, Jane Roes, MaryJane Roe, Jane  Roe, Jane, (Jane Roe)"
-    first = Span(start=3, end=11, label="NAME", score=0.8)
+class Scripted(Detector):
+    """Finds what it is told to."""
 
-    spans = [first, *repeated_names(text, [first])]
+    def __init__(self, spans, **options):
+        super().__init__(None, **options)
+        self.spans = spans
 
-    assert {text[span.start : span.end] for span in spans} == {"Jane Roe"}
-    assert [span.start for span in spans] == [3, 13, text.index("(") + 1]
-    assert {span.score for span in spans} == {0.8}
-
-
-@pytest.mark.parametrize(("value", "label"), [("Jane", "NAME"), ("jane roe", "PASSWORD")])
-def test_single_words_and_other_labels_are_not_looked_for_again(value, label):
-    text = f"{value} and {value}"
-    assert repeated_names(text, [Span(start=0, end=len(value), label=label)]) == []
+    def tagged_spans(self, text):
+        return self.spans
 
 
-@given(
-    st.lists(st.sampled_from(["Jane", "Roe", "Ann", " ", "-", ".", "x"]), max_size=25), st.data()
-)
-def test_repeated_names_are_those_that_a_search_for_each_finds(words, data):
-    text = "".join(words)
-    names = [match.span() for match in re.finditer(r"\w+[ -]\w+", text)]
-    spans = [
-        Span(start=start, end=end, label="NAME")
-        for start, end in (data.draw(st.lists(st.sampled_from(names))) if names else [])
-    ]
-    values = {text[span.start : span.end] for span in spans}
-    expected = {
-        (match.start(), value)
-        for value in values
-        for match in re.finditer(rf"(?<!\w)(?={re.escape(value)}(?!\w))", text)
-    }
-
-    repeated = [*spans, *repeated_names(text, spans)]
-
-    assert {(span.start, text[span.start : span.end]) for span in repeated} == expected
+def names(*places):
+    return [Span(start=start, end=end, label="NAME", score=score) for start, end, score in places]
 
 
 def test_a_name_below_its_threshold_is_not_looked_for_and_a_part_of_one_becomes_the_whole():
     text = "Ann Lee and Bo Day. Ann Lee? Bo Day!"
+    tagged = names((0, 7, 0.9), (12, 18, 0.4), (20, 23, 0.9), (29, 31, 0.9))
 
-    class Scripted(Detector):
-        def tagged_spans(self, text):
-            places = [(0, 7), (12, 18), (20, 23), (29, 31)]
-            scores = [0.9, 0.4, 0.9, 0.9]
-            return [
-                Span(start=start, end=end, label="NAME", score=score)
-                for (start, end), score in zip(places, scores, strict=True)
-            ]
-
-    spans = Scripted(None, thresholds={**EVERYTHING, "NAME": 0.5}).detect(text)
+    spans = Scripted(tagged, thresholds={**EVERYTHING, "NAME": 0.5}).detect(text)
 
     assert [text[span.start : span.end] for span in spans] == ["Ann Lee", "Ann Lee", "Bo"]
+
+
+def test_repeated_values_get_the_kind_of_the_place_they_stand_in():
+    text = "# ask Marta Lind\nCopyright (c) 2019 Marta Lind\n# ask Marta Lind\n"
+    spans = Scripted(names((6, 16, 0.9)), thresholds=EVERYTHING).detect(text)
+    assert [span.kind for span in spans] == ["real", "licence", "real"]
+
+
+def test_looking_for_repeated_values_is_a_rule_that_can_be_switched_off():
+    text = "Ann Lee. Ann Lee."
+    tagged = names((0, 7, 0.9))
+    off = Scripted(tagged, thresholds=EVERYTHING, disabled=frozenset(["repeated-value"]))
+    assert len(Scripted(tagged, thresholds=EVERYTHING).detect(text)) == 2
+    assert len(off.detect(text)) == 1
+    assert "repeated-value" in rule_names()
 
 
 # --------------------------------------------------------------------------------------------------
