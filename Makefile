@@ -53,10 +53,10 @@ model: $(VENV)/.test
 	$(BIN)/starencoder packages fetch pii/models/tiny/packages.toml --output $(MODEL)/packages
 	$(BIN)/starencoder tokenizer train $(MODEL)/packages --vocab-size 16384 --chars 40000000 --seed 1 --output $(MODEL)/tokenizer
 	$(BIN)/starencoder pii synthesize $(MODEL)/packages --count 40000 --chars 60000000 --seed 1 --output $(MODEL)/synthetic.jsonl
+	$(BIN)/starencoder pii rebuild-gold --split extra --source-dir $(MODEL)/packages --output $(MODEL)/extra.jsonl
 	$(BIN)/starencoder pii train pii/models/tiny/recipe.toml --output $(MODEL)/tagger
 	$(BIN)/starencoder export onnx $(MODEL)/tagger
 	$(BIN)/starencoder export quantize $(MODEL)/tagger
-	$(BIN)/starencoder pii calibrate $(MODEL)/tagger $(MODEL)/dev.jsonl
 	$(BIN)/starencoder pii evaluate $(MODEL)/dev.jsonl --model $(MODEL)/tagger
 
 clean:
