@@ -54,8 +54,8 @@ def tokenize_document(
     ids, offsets = [], []
     for start, end in itertools.pairwise(_segment_bounds(text)):
         encoded = tokenizer.encode(text[start:end])
-        ids.append(np.asarray(encoded.ids, np.int32))
-        offsets.append(np.asarray(encoded.offsets, np.int32).reshape(-1, 2) + start)
+        ids.append(encoded.ids)
+        offsets.append(encoded.offsets + start)
     if not ids:
         return np.zeros(0, np.int32), np.zeros((0, 2), np.int32)
     return np.concatenate(ids), np.concatenate(offsets)

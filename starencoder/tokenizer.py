@@ -6,12 +6,16 @@ as ids 0 to 18, then pieces of words, then pad, sep, cls and mask.
 
 import itertools
 import json
+import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from starencoder.errors import CheckpointError, ConfigError, MissingExtraError, reason_of
 from starencoder.files import write_whole
@@ -47,22 +51,29 @@ _WORD = re.compile(
 )
 # No word goes on from a visible character to a line's end.
 _WORD_END = re.compile(r"(?<=[!-~])(?=\n)")
-_MOST_WORDS = 300_000
-"""Remembered; about 250 bytes each."""
+_MOST_WORDS = 100_000
+"""Remembered; about 400 bytes each."""
 _LONGEST_WORD = 40
 _LONGEST_TOKEN = 24
 """Characters; longer merges are runs of one character or licence sentences."""
 
 
-@dataclass(frozen=True, slots=True)
+_Known = tuple[tuple[int, ...], tuple[int, ...]]
+"""Of a word: its ids, and start and end of each, one after the other."""
+_IDS, _BOUNDS = operator.itemgetter(0), operator.itemgetter(1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
     """Token ids and, per token, its `(start, end)` in code points of the text.
 
     The offsets leave out spaces in front of a word that belong to its token.
     """
 
-    ids: list[int]
-    offsets: list[tuple[int, int]]
+    ids: npt.NDArray[np.int32]
+    """`(n,)`."""
+    offsets: npt.NDArray[np.int32]
+    """`(n, 2)`."""
 
 
 class CodeTokenizer:
@@ -76,7 +87,7 @@ class CodeTokenizer:
         bpe.no_padding()
         bpe.no_truncation()
         self._bpe = bpe
-        self._word_ids: dict[str, list[int]] = {}
+        self._known: dict[str, _Known] = {}
         self.pad_id = special["pad"]
         self.sep_id = special["sep"]
         self.cls_id = special["cls"]
@@ -94,31 +105,44 @@ class CodeTokenizer:
 
         Lone surrogates (bytes that were no valid UTF-8) are read as U+FFFD.
         """
-        encoding = self._bpe.encode(_without_surrogates(text), add_special_tokens=False)
-        return Encoded(encoding.ids, encoding.offsets)
+        ((words, known),) = self._tokenised([text])
+        ids = itertools.chain.from_iterable(map(_IDS, known))
+        bounds = itertools.chain.from_iterable(map(_BOUNDS, known))
+        sizes = np.fromiter(map(len, words), np.int32, len(words))
+        starts = np.repeat(np.cumsum(sizes) - sizes, [len(found[0]) for found in known])
+        offsets = np.fromiter(bounds, np.int32, 2 * len(starts)).reshape(-1, 2)
+        return Encoded(
+            np.fromiter(ids, np.int32, len(starts)), offsets + starts[:, None].astype(np.int32)
+        )
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """The ids that `encode` gives, without offsets, and several times faster.
+        """The ids that `encode` gives, of several texts at once."""
+        return [
+            list(itertools.chain.from_iterable(map(_IDS, known)))
+            for _, known in self._tokenised(texts)
+        ]
+
+    def _tokenised(self, texts: list[str]) -> list[tuple[list[str], list[_Known]]]:
+        """Each text in pieces, and what is known of each piece.
 
         Most of the package's time goes into splitting text into words, of which code repeats most.
         So words are found here, and each is tokenised once and remembered.
         """
         clean = [_without_surrogates(text) for text in texts]
-        if not self._finds_words:
-            return self._encode_all(clean)
-        split = [_words(text) for text in clean]
-        wanted = set(itertools.chain.from_iterable(split))
-        if len(self._word_ids) > _MOST_WORDS:
-            self._word_ids = {}
-        new = [word for word in wanted if word not in self._word_ids]
-        self._word_ids.update(zip(new, self._encode_all(new), strict=True))
-        ids = self._word_ids
-        found = [
-            list(itertools.chain.from_iterable(map(ids.__getitem__, words))) for words in split
-        ]
+        split = [_words(text) for text in clean] if self._finds_words else [[t] for t in clean]
+        if len(self._known) > _MOST_WORDS:
+            self._known = {}
+        known = self._known
+        new = [word for word in set(itertools.chain.from_iterable(split)) if word not in known]
+        for word, encoding in zip(
+            new, self._bpe.encode_batch(new, add_special_tokens=False), strict=True
+        ):
+            bounds = itertools.chain.from_iterable(encoding.offsets)
+            known[word] = tuple(encoding.ids), tuple(bounds)
+        found = [(words, [known[word] for word in words]) for words in split]
         for word in new:
             if len(word) > _LONGEST_WORD:
-                del ids[word]
+                del known[word]
         return found
 
     @cached_property
@@ -136,10 +160,6 @@ class CodeTokenizer:
                 {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
             ]
         )
-
-    def _encode_all(self, texts: list[str]) -> list[list[int]]:
-        encodings = self._bpe.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids."""

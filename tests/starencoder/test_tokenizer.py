@@ -76,7 +76,7 @@ def test_any_text_comes_back_from_its_ids(tokenizer, text):
 def test_ids_are_those_of_transformers(tokenizer, oracle, text):
     expected = oracle(text, add_special_tokens=False, split_special_tokens=True)
 
-    assert tokenizer.encode(text).ids == expected["input_ids"]
+    assert tokenizer.encode(text).ids.tolist() == expected["input_ids"]
 
 
 @given(text=texts())
@@ -145,7 +145,8 @@ def test_each_digit_is_one_token(tokenizer, digits, before):
 def test_a_lone_surrogate_is_read_as_the_replacement_character(tokenizer):
     lone = "a" + chr(0xDC80) + "b\U0001f600"
 
-    assert tokenizer.encode(lone).ids == tokenizer.encode("a\ufffdb\U0001f600").ids
+    expected = tokenizer.encode("a\ufffdb\U0001f600").ids
+    assert tokenizer.encode(lone).ids.tolist() == expected.tolist()
     assert tokenizer.encode(lone).offsets[-1][1] == len(lone)
 
 
@@ -156,7 +157,8 @@ def test_two_surrogates_that_would_make_a_pair_stay_two_characters(tokenizer):
 
 
 def test_an_empty_text_has_no_tokens(tokenizer):
-    assert (tokenizer.encode("").ids, tokenizer.encode("").offsets) == ([], [])
+    assert tokenizer.encode("").ids.shape == (0,)
+    assert tokenizer.encode("").offsets.shape == (0, 2)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -436,16 +438,30 @@ def ends(words):
     return set(itertools.accumulate(map(len, words)))
 
 
-@given(texts=st.lists(CODE_LIKE | st.text(alphabet=st.characters()), max_size=5))
-def test_a_batch_has_the_ids_of_its_texts_alone(directory, texts):
-    tokenizer = load_tokenizer(directory)
-    expected = [tokenizer.encode(text).ids for text in texts]
+def assert_encoded_as_the_package_does(tokenizer, bpe, text):
+    expected = bpe.encode(text, add_special_tokens=False)
+    found = tokenizer.encode(text)
+    assert found.ids.tolist() == expected.ids
+    assert list(map(tuple, found.offsets.tolist())) == expected.offsets
+    assert tokenizer.encode_batch([text]) == [expected.ids]
 
-    assert tokenizer.encode_batch(texts) == expected
-    assert tokenizer.encode_batch(texts[::-1]) == expected[::-1]
+
+@pytest.fixture(scope="module")
+def bpe(directory):
+    """The package's own tokenizer, which knows nothing of words that are remembered."""
+    bpe = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    bpe.encode_special_tokens = True
+    return bpe
 
 
-def test_a_batch_of_code_has_the_ids_of_its_texts_alone(directory, monkeypatch):
+@given(text=CODE_LIKE | st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_ids_and_offsets_are_those_of_the_package(tokenizer, bpe, text):
+    assert_encoded_as_the_package_does(tokenizer, bpe, text)
+
+
+def test_code_has_the_ids_and_offsets_of_the_package_and_few_words_are_remembered(
+    directory, bpe, monkeypatch
+):
     monkeypatch.setattr("starencoder.tokenizer._MOST_WORDS", 500)
     tokenizer = load_tokenizer(directory)
     texts = [
@@ -454,11 +470,15 @@ def test_a_batch_of_code_has_the_ids_of_its_texts_alone(directory, monkeypatch):
     texts += [text.replace("e", "\u00e9", 40) + "x" * 500 for text in texts]
 
     for text in texts:
-        assert tokenizer.encode_batch([text]) == [tokenizer.encode(text).ids]
-    assert all(len(word) < 100 for word in tokenizer._word_ids)
-    assert (
-        len(tokenizer._word_ids) < len(set(itertools.chain.from_iterable(map(_words, texts)))) / 2
-    )
+        assert_encoded_as_the_package_does(tokenizer, bpe, text)
+    expected = [bpe.encode(text, add_special_tokens=False).ids for text in texts]
+    assert tokenizer.encode_batch(texts) == expected
+    assert all(len(word) < 100 for word in tokenizer._known)
+    assert tokenizer.encode("a b" + "y" * 500).offsets.tolist()[-1][1] == 503
+    load_tokenizer(directory).encode_batch(texts)
+    words = set(itertools.chain.from_iterable(map(_words, texts)))
+    tokenizer.encode("a")
+    assert len(tokenizer._known) < len(words) / 2
 
 
 @pytest.mark.parametrize(
@@ -472,14 +492,15 @@ def test_a_batch_of_code_has_the_ids_of_its_texts_alone(directory, monkeypatch):
         ),
     ],
 )
-def test_a_batch_has_the_ids_of_a_tokenizer_that_splits_otherwise(directory, tmp_path, change):
+def test_a_tokenizer_that_splits_otherwise_gives_what_the_package_does(directory, tmp_path, change):
     parts = json.loads((directory / "tokenizer.json").read_text())
     change(parts)
     (tmp_path / "tokenizer.json").write_text(json.dumps(parts))
     tokenizer = load_tokenizer(tmp_path)
-    texts = [Path(__file__).read_text(), "def a1 23 B"]
-
-    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text).ids for text in texts]
+    bpe = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    bpe.encode_special_tokens = True
+    for text in (Path(__file__).read_text(), "def a1 23 B"):
+        assert_encoded_as_the_package_does(tokenizer, bpe, text)
 
 
 def test_a_tokenizer_that_pads_and_cuts_of_itself_does_neither_here(directory, tmp_path):
@@ -491,4 +512,4 @@ def test_a_tokenizer_that_pads_and_cuts_of_itself_does_neither_here(directory, t
 
     plain, other = load_tokenizer(directory), load_tokenizer(tmp_path)
     assert other.encode_batch(texts) == plain.encode_batch(texts)
-    assert other.encode(texts[1]) == plain.encode(texts[1])
+    assert other.encode(texts[1]).ids.tolist() == plain.encode(texts[1]).ids.tolist()
