@@ -17,6 +17,7 @@ from pii.redactor import rule_names
 from pii.spans import Span
 from pii.tagger import Tagger
 from starencoder.errors import CheckpointError, ConfigError
+from starencoder.tokenizer import Encoded
 
 EVERYTHING = dict.fromkeys(LABELS, 0.0)
 ADDRESS = "jane.roe@" + "acme-corp.io"
@@ -29,7 +30,7 @@ def tagger_of(tags):
     def encode(text):
         places = [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
         ids = [words.setdefault(text[start:end], 10 + len(words)) for start, end in places]
-        return SimpleNamespace(ids=ids, offsets=places)
+        return Encoded(np.array(ids, np.int32), np.array(places, np.int32).reshape(-1, 2))
 
     def predict(chunks):
         known = {number: tags.get(word, ("O", 1.0)) for word, number in words.items()}

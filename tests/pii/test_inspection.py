@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 import cli
@@ -17,7 +18,7 @@ class FourCharacters:
 
     def encode(self, text):
         offsets = [(at, min(at + 4, len(text))) for at in range(0, len(text), 4)]
-        return Encoded([3] * len(offsets), offsets)
+        return Encoded(np.full(len(offsets), 3, np.int32), np.array(offsets, np.int32))
 
 
 def reach_of(start, end, *, text="aaaa bbb cccc ddd eee fff ", label="PASSWORD", **chunks):

@@ -20,6 +20,7 @@ from pii.labels import LABELS, TAG_IDS, TAGS
 from pii.session import load_session
 from pii.tagger import Tagger, load_tagger, tag_probabilities, tokenize_document
 from starencoder.errors import CheckpointError
+from starencoder.tokenizer import Encoded
 
 CLS, SEP = 1, 2
 
@@ -111,9 +112,8 @@ def test_a_text_is_tokenised_in_segments_that_together_are_the_text(text, size):
     def encode(segment):
         assert 0 < len(segment) <= size
         places = [at for at, char in enumerate(segment) if not char.isspace()]
-        return SimpleNamespace(
-            ids=[ord(segment[at]) for at in places], offsets=[(at, at + 1) for at in places]
-        )
+        ids = np.array([ord(segment[at]) for at in places], np.int32)
+        return Encoded(ids, np.array([(at, at + 1) for at in places], np.int32).reshape(-1, 2))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pii.tagger, "_SEGMENT_CHARS", size)
