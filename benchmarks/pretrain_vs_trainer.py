@@ -51,7 +51,7 @@ from starencoder.checkpoint import save_pretraining
 from starencoder.config import PRESETS
 from starencoder.config import load_config as load_encoder_config
 from starencoder.model import PretrainingModel
-from starencoder.tokenizer import TOKENIZER_FILE
+from starencoder.tokenizer import TOKENIZER_FILE, copy_tokenizer
 
 SEED = 1
 PEER = "Trainer, tuned"
@@ -203,6 +203,7 @@ def make_weights(config: PretrainConfig, data: Path, weights: Path) -> None:
     torch.manual_seed(SEED)
     encoder = config.model.encoder(vocab_size=manifest.vocab_size, pad_id=manifest.pad_id)
     save_pretraining(PretrainingModel(encoder), weights)
+    copy_tokenizer(data, weights)
 
 
 def generate(directory: Path, vocab_size: int) -> None:

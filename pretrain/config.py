@@ -18,6 +18,10 @@ PRESET_FOLDER = Path(__file__).with_name("presets")
 MaskPolicy = Literal["80-10-10", "mask"]
 
 
+MOST_WEIGHT = 100
+"""A document that is seen more often in an epoch is learnt by heart."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceConfig:
     """Where documents come from."""
@@ -53,7 +57,8 @@ class PrepareConfig:
     languages: tuple[str, ...] = ()
     """Only these; empty: all."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """How often a language's documents are seen per epoch; 0.5: every second one, 2: each twice."""
+    """How often a language's documents are seen per epoch, 0 to 100; 0.5: every second one, 2: each
+    twice."""
     disable: tuple[str, ...] = ()
     """Filters that are switched off, by name."""
     held_out: float = 0.005
@@ -77,8 +82,8 @@ class PrepareConfig:
         for name in ("max_chars", "shard_tokens"):
             _at_least(self, name, 1)
         for language, weight in self.weights.items():
-            if not 0 <= weight < math.inf:
-                raise ConfigError(f"weights.{language} must be 0 or more, got {weight}")
+            if not 0 <= weight <= MOST_WEIGHT:
+                raise ConfigError(f"weights.{language} must be in 0..{MOST_WEIGHT}, got {weight}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +109,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 < self.mask_share < 1:
             raise ConfigError(f"mask_share must be in (0, 1), got {self.mask_share}")
+        if self.seq_length is not None:
+            _at_least(self, "seq_length", 1)
         _at_least(self, "workers", 0)
 
 

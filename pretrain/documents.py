@@ -42,6 +42,7 @@ ISSUES, COMMITS, UNKNOWN = "GitHub issues", "Git commits", "unknown"
 _SUFFIXES = {
     "parquet": (".parquet",),
     "jsonl": (
+        ".json",  # of the-stack-smol, which has an object a line in it
         ".jsonl",
         ".jsonl.gz",
         ".jsonl.zst",
@@ -54,6 +55,8 @@ _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 _LANGUAGE_COLUMNS = ("lang", "language")
 _CHANGED = ("ETag", "etag", "blob_id", "LastModified", "last_modified", "mtime")
 """What file systems of fsspec call a file's version or date."""
+_OPTIONAL = ("title", "subject", "repos")
+"""Columns of issues and commits without which a document is whole."""
 _BATCH_ROWS = 64
 _FIRST_ROWS = 100
 """Rows without a schema whose keys together are taken for the columns."""
@@ -269,14 +272,15 @@ def _issue_parts(values: Mapping[str, object]) -> tuple[tuple[str, str], ...] | 
         return "null"
     if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
         return "not a list of events"
-    speakers: dict[object, str] = {}
+    speakers: dict[str, str] = {}
     parts: list[tuple[str, str]] = []
     title = values.get("title")
     for event in events:
         text = event.get("text") or event.get("comment") or event.get("description")
         text = text if isinstance(text, str) else ""
         title = title or event.get("title")
-        speaker = speakers.setdefault(event.get("author"), f"username_{len(speakers)}")
+        author = json.dumps(event.get("author"), sort_keys=True, default=str)
+        speaker = speakers.setdefault(author, f"username_{len(speakers)}")
         said = f"{speaker}: {text}"
         if event.get("action") == "closed":
             parts.append(("<issue_closed>", said if text else ""))
@@ -359,6 +363,11 @@ def _read_parquet(item: Input) -> Iterator[_Row]:
                 or _is_text(field.type)
             ]
             columns, language = _columns(item, names)
+            columns = [
+                column
+                for column in columns
+                if column not in _OPTIONAL or _is_text(schema.field(column).type)
+            ]
             for column in (*columns, *([language] if language else [])):
                 kind = schema.field(column).type
                 if column != "events" and not _is_text(kind):
@@ -383,7 +392,10 @@ def _is_text(kind: "pa.DataType") -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)  # no row has one
     )
 
 
@@ -550,6 +562,8 @@ def _default_language(source: SourceConfig, folder: str) -> str:
 
 
 def _file_system(address: str) -> "tuple[fsspec.AbstractFileSystem, str]":
+    if "::" in address:
+        raise ConfigError(f"{address}: chains of addresses (::) are not read; unpack it first")
     try:
         import fsspec
 

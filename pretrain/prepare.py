@@ -225,7 +225,6 @@ class _Job:
         future: Future[list[np.ndarray | str]],
         bar: "tqdm[NoReturn]",
     ) -> None:
-        trained: list[np.ndarray] = []
         for chosen, ids in zip(batch, future.result(), strict=True):
             if isinstance(ids, str):
                 self._dropped.documents[ids, chosen.language] += 1
@@ -245,10 +244,7 @@ class _Job:
                 documents=1, tokens=len(ids), characters=chosen.chars, entries=entries
             )
             if split == "train":
-                trained.extend([ids] * entries)
-        if trained:
-            counts = np.bincount(np.concatenate(trained), minlength=len(self.token_counts))
-            self.token_counts += counts.astype(np.uint64)
+                np.add.at(self.token_counts, ids, np.uint64(entries))
         bar.update(sum(chosen.chars for chosen in batch))
 
 

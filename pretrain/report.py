@@ -54,6 +54,8 @@ class _Run:
     config: Mapping[str, object]
     lines: Mapping[str, Sequence[MetricsLine]]
     """By kind, in order."""
+    damage: str = ""
+    """Why the config is empty, if it should not be."""
 
     def of_kind(self, kind: str) -> Sequence[MetricsLine]:
         return self.lines.get(kind, ())
@@ -61,9 +63,7 @@ class _Run:
     @property
     def steps(self) -> int | None:
         """Steps the run is to have."""
-        value: object = self.config
-        for key in ("config", "run", "steps"):
-            value = value.get(key) if isinstance(value, Mapping) else None
+        value = flatten(self.config).get("config.run.steps")
         return value if isinstance(value, int) else None
 
 
@@ -138,7 +138,10 @@ def _load(run: Path) -> _Run:
         state = "stopped before its last step; go on with --resume"
     else:
         state = "not started"
-    return _Run(path=run, state=state, config=read_config(run), lines=lines)
+    try:
+        return _Run(path=run, state=state, config=read_config(run), lines=lines)
+    except DataError as error:  # the metrics are worth seeing all the same
+        return _Run(path=run, state=state, config={}, lines=lines, damage=str(error))
 
 
 def _progress(run: _Run) -> list[tuple[str, str]]:
@@ -183,7 +186,7 @@ def _seconds_left(train: Sequence[MetricsLine], steps: int | None) -> float | No
 
 
 def _warnings(run: _Run) -> list[str]:
-    found = []
+    found = [run.damage] if run.damage else []
     bad = run.of_kind("bad_step")
     if bad:
         last = bad[-1]

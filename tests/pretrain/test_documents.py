@@ -426,3 +426,48 @@ def test_the_language_of_source_files_may_be_set_by_any_of_its_names(tmp_path):
 def test_source_files_are_no_issues():
     with pytest.raises(ConfigError, match="kind must be code where format is files, got issues"):
         SourceConfig(path="x", format="files", kind="issues")
+
+
+def test_the_stack_smol_is_read_as_a_folder(tmp_path):
+    for language in ("python", "c-sharp"):
+        folder = tmp_path / "data" / language
+        folder.mkdir(parents=True)
+        (folder / "data.json").write_text(f'{{"content": "{language}", "lang": null}}\n')
+    documents, _ = read(SourceConfig(path=str(tmp_path), format="jsonl"))
+    assert texts(documents) == [("C#", "c-sharp"), ("Python", "python")]
+
+
+def test_an_author_may_be_anything_and_stays_one_speaker(tmp_path):
+    events = [
+        {"author": author, "text": text}
+        for author, text in [({"login": "b", "id": 1}, "one"), ([1], "two"), (None, "three")]
+    ]
+    events.append({"author": {"id": 1, "login": "b"}, "text": "four"})
+    (tmp_path / "a.jsonl").write_text(json.dumps({"events": events}))
+    source = SourceConfig(path=str(tmp_path), format="jsonl", kind="issues")
+    ((document,), _) = read(source)
+    said = [text.partition(":")[0] for _, text in document.parts]
+    assert said == ["username_0", "username_1", "username_2", "username_0"]
+
+
+def test_columns_that_are_only_nice_to_have_may_hold_anything(tmp_path):
+    columns = {"old_contents": ["a"], "new_contents": ["b"], "message": ["c"], "repos": [["r"]]}
+    shard(tmp_path / "a.parquet", **columns)
+    ((document,), _) = read(SourceConfig(path=str(tmp_path), kind="commits"))
+    assert [sentinel for sentinel, _ in document.parts] == [
+        "<commit_before>",
+        "<commit_msg>",
+        "<commit_after>",
+    ]
+
+
+def test_a_shard_without_a_single_text_is_counted(tmp_path):
+    shard(tmp_path / "a.parquet", content=pa.nulls(3))
+    documents, dropped = read(SourceConfig(path=str(tmp_path)))
+    assert not documents
+    assert dropped.documents == Counter({("null", "unknown"): 3})
+
+
+def test_chains_of_addresses_are_refused():
+    with pytest.raises(ConfigError, match="chains of addresses"):
+        read(SourceConfig(path="zip://a.parquet::shards.zip"))

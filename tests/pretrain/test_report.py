@@ -108,6 +108,15 @@ def test_status_of_a_running_run(run):
     assert "warnings" not in text
 
 
+def test_a_damaged_config_is_warned_of_and_the_metrics_are_shown(run):
+    fill(run, 50)
+    (run.path / "config.json").write_text("{")
+    for text in (status_text(run.path), write_report(run.path).read_text()):
+        assert "config.json: not valid JSON; resume the run to write it again" in text
+        assert "50" in text
+        assert "100" not in status_text(run.path).splitlines()[1]
+
+
 def test_a_break_in_the_metrics_does_not_count_in_the_time_left(run):
     fill(run, 50)
     for step in (60, 70):
