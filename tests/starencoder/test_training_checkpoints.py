@@ -264,7 +264,7 @@ SAVE_FOR_EVER = """
 import sys, itertools, torch
 from pathlib import Path
 from starencoder.training_checkpoints import CheckpointWriter
-from tests.pretrain.test_checkpoints import groups_of
+from tests.starencoder.test_training_checkpoints import groups_of
 writer = CheckpointWriter(Path(sys.argv[1]), 2)
 for step in itertools.count(int(sys.argv[2])):
     writer.save(step, groups_of(step, 100_000), {"tokens": step * 1000})
@@ -305,7 +305,7 @@ import resource, sys
 from pathlib import Path
 from starencoder.training_checkpoints import CheckpointWriter
 from starencoder.errors import OutputError
-from tests.pretrain.test_checkpoints import groups_of, names_in
+from tests.starencoder.test_training_checkpoints import groups_of, names_in
 writer = CheckpointWriter(Path(sys.argv[1]), 2)
 for step in (1, 2):
     writer.save(step, groups_of(step), {"tokens": step * 1000}, wait=True)
