@@ -73,6 +73,8 @@ class TrainConfig:
     """Each is trained; the one with the best F1 over the folds is kept."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of matmuls; weights are always float32."""
+    dropout: float = 0.1
+    """Share of hidden units dropped in training; the encoder's own may have been 0."""
     folds: int = 5
     """Parts of the last stage's documents, by package, each held out once to choose thresholds and
     the number of steps; 0: neither, the thresholds are all 0.5."""
@@ -97,6 +99,8 @@ class TrainConfig:
             raise ConfigError("seeds must be different whole numbers, 0 or more; at least one")
         if self.folds < 0 or self.folds == 1:
             raise ConfigError(f"folds must be 0, or 2 or more, got {self.folds}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
         for name in ("evaluate_every", "patience", "save_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")

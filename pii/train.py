@@ -431,7 +431,7 @@ def _architecture(
             f"max_tokens must be at most {found.max_positions - 2}: the model reads "
             f"{found.max_positions} tokens, cls and sep included; got {config.max_tokens}"
         )
-    return found
+    return dataclasses.replace(found, hidden_dropout=config.dropout)
 
 
 def _read(stage: StageConfig, tokenizer: CodeTokenizer, seed: int) -> _Copies:

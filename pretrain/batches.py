@@ -44,6 +44,7 @@ _TYPES = {
 _PER_PAIR = {"cls_rows", "cls_columns", "nsp_targets"}
 _PER_MASKED = {"targets", "masked_positions"}
 _ALIGNMENT = 16
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _SWITCH_SECONDS = 2e-4
 """How soon a worker that computes lets its other thread hand a step over."""
 
@@ -262,8 +263,14 @@ def iter_steps(
         prefetch_factor=PREFETCHED_STEPS if workers else None,
         pin_memory=pin_memory,
     )
-    # Made here, not where it is first used: workers are forked from the main thread.
-    steps = (packed.batches() for packed in iter(loader))
+    # Workers are forked here, not where the first step is asked for: from the main thread. A
+    # signal to the whole process group means "save and stop" to the main process, which still
+    # needs batches then: workers inherit this mask, so no moment is left in which one is hit.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        steps = (packed.batches() for packed in iter(loader))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     if not workers:
         return steps
     iterator = _read_ahead(steps)
@@ -309,8 +316,4 @@ def _close(iterator: Generator[list[Batch]] | None) -> None:
 
 
 def _start_worker(_: int) -> None:
-    # A signal to the whole process group means "save and stop" to the main process; it still
-    # needs batches then.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starencoder.errors import DataError, OutputError, reason_of
-from starencoder.files import write_whole
+from starencoder.files import read_json_object, write_whole
 
 LOCK_FILE = "lock"
 CONFIG_FILE = "config.json"
@@ -193,18 +193,11 @@ def read_config(run: Path) -> dict[str, object]:
     Raises:
         DataError: It cannot be read or is not a JSON object.
     """
-    path = run / CONFIG_FILE
+    advice = "resume the run to write it again"
     try:
-        values = json.loads(path.read_bytes())
+        return read_json_object(run / CONFIG_FILE, DataError, advice=advice)
     except FileNotFoundError:
         return {}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON; resume the run to write it again") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{path}: expected a JSON object; resume the run to write it again")
-    return values
 
 
 def read_done_step(run: Path) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from starencoder.errors import CheckpointError, ConfigError
+from starencoder.files import read_json_object
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -285,18 +286,9 @@ def read_config_json(directory: Path) -> dict[str, object]:
         raise CheckpointError(f"{directory}: no such model directory")
     path = directory / CONFIG_FILE
     try:
-        values = json.loads(path.read_bytes())
+        return read_json_object(path, CheckpointError, advice="write or download the file again")
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: missing; a model directory has config.json, model.safetensors "
             f"and tokenizer.json"
         ) from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(
-            f"{path}: not valid JSON; write or download the file again"
-        ) from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(values).__name__}")
-    return values

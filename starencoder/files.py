@@ -1,11 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and JSON objects read from them."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from starencoder.errors import OutputError
+from starencoder.errors import OutputError, StarEncoderError, reason_of
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
                 partial.unlink()
             raise
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{path}: cannot be written ({reason_of(error)})") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -44,3 +45,30 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     with open_whole(path) as file:
         file.write(content)
+
+
+def read_json_object(
+    path: Path, error_type: type[StarEncoderError], *, advice: str = ""
+) -> dict[str, object]:
+    """The object in a JSON file.
+
+    Args:
+        path: The file.
+        error_type: Of the error if it cannot be read or holds something else.
+        advice: What to do then, where its content is not as it should be.
+
+    Raises:
+        FileNotFoundError: There is no such file; what that means, callers know.
+    """
+    end = f"; {advice}" if advice else ""
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise error_type(f"{path}: cannot be read ({reason_of(error)})") from error
+    except (ValueError, RecursionError) as error:
+        raise error_type(f"{path}: not valid JSON{end}") from error
+    if not isinstance(values, dict):
+        raise error_type(f"{path}: expected a JSON object{end}")
+    return values

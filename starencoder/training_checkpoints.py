@@ -29,6 +29,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from starencoder.errors import CheckpointError, OutputError, reason_of
+from starencoder.files import read_json_object
 
 STATE_FILE = "state.json"
 CHECKSUMS_FILE = "checksums.json"
@@ -348,16 +349,9 @@ def _check_file(path: Path, expected: object) -> None:
 
 def _read_json(path: Path) -> dict[str, object]:
     try:
-        values = json.loads(path.read_bytes())
+        return read_json_object(path, CheckpointError)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({reason_of(error)})") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
-    return values
 
 
 @dataclass(frozen=True, slots=True)

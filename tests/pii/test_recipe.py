@@ -67,6 +67,7 @@ def test_with_an_encoder_no_tokenizer_is_needed(tmp_path):
         ("patience = 0\n" + TOP + STAGE + DATA, "patience must be 1 or more, got 0"),
         ("save_every = 0\n" + TOP + STAGE + DATA, "save_every must be 1 or more, got 0"),
         ("evaluate_every = 0\n" + TOP + STAGE + DATA, "evaluate_every must be 1 or more, got 0"),
+        ("dropout = 1\n" + TOP + STAGE + DATA, r"dropout must be in \[0, 1\), got 1"),
         ("average_decay = 1\n" + TOP + STAGE + DATA, r"average_decay must be in \[0, 1\), got 1"),
         ("stride = 200\n" + TOP + STAGE + DATA, r"stride must be in 1\.\.126"),
         ("precision = 'int8'\n" + TOP + STAGE + DATA, "precision must be one of fp32, bf16"),

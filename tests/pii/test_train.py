@@ -16,7 +16,7 @@ from pii.recipe import StageConfig, TrainConfig, TrainData
 from pii.tagger import load_tagger, tag_probabilities
 from pii.train import train, train_text
 from starencoder.checkpoint import read_weights
-from starencoder.config import PRESETS, EncoderConfig
+from starencoder.config import PRESETS, EncoderConfig, load_config
 from starencoder.errors import CheckpointError, ConfigError, DataError
 from starencoder.schedule import OptimizerConfig
 from starencoder.tokenizer import save_tokenizer, train_tokenizer
@@ -185,6 +185,19 @@ def test_training_goes_on_from_a_checkpoint(data, trained, tmp_path):
     _, after = read_weights(tmp_path / "on")
     name = "bert.encoder.layer.0.output.dense.weight"
     torch.testing.assert_close(after[name], before[name])
+
+
+def test_dropout_is_the_recipes_not_the_encoders(data, trained, tmp_path):
+    for folder, dropout in [("none", 0.0), ("again", 0.0), ("half", 0.5)]:
+        config = config_of(data, encoder=str(trained), tokenizer="", dropout=dropout)
+        train(config, tmp_path / folder, threads=1)
+
+    assert load_config(tmp_path / "half").hidden_dropout == 0.5
+    none, again, half = (
+        (tmp_path / folder / "model.safetensors").read_bytes()
+        for folder in ("none", "again", "half")
+    )
+    assert none == again != half
 
 
 # --------------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def test_directories_without_a_usable_config_are_refused_with_the_files_name(tmp
     path.rmdir()
     for content, complaint in [
         ("{", "not valid JSON"),
-        ("[1]", "expected a JSON object, found list"),
+        ("[1]", "expected a JSON object; write or download"),
         ('{"model_type": "gpt2"}', 'model_type is "gpt2"'),
     ]:
         path.write_text(content)
