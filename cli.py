@@ -561,6 +561,7 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def _list_rules() -> int:
+    from pii.detect import ROUTER
     from pii.filters import FILTERS
     from pii.patterns import RULES
     from pii.propagate import REPEATED
@@ -576,7 +577,8 @@ def _list_rules() -> int:
         for rule in FILTERS
     ]
     repeated = (REPEATED, "all", "a value that was found for sure, wherever else it stands")
-    _write(_columns([("PATTERN", "LABEL", "FINDS"), *patterns, repeated]) + "\n")
+    router = (ROUTER, "all", "nothing by itself: it spares the model what holds nothing")
+    _write(_columns([("PATTERN", "LABEL", "FINDS"), *patterns, repeated, router]) + "\n")
     _write(_columns([("FILTER", "KIND", "LABELS", "APPLIES TO"), *filters]))
     return 0
 
@@ -704,6 +706,48 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
         write_report(synthesis, arguments.report)
     if left_out:
         _say("left out: " + _listed(left_out))
+    return 0
+
+
+def add_train_router_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii train-router`."""
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the tagger's")
+    parser.add_argument("packages", type=Path, metavar="PACKAGES", help="one unpacked package each")
+    parser.add_argument(
+        "--annotated", nargs="+", default=[], metavar="FILE", help="documents to learn from too"
+    )
+    parser.add_argument("--chars", type=int, default=50_000_000, help="real code to label")
+    parser.add_argument("--width", type=int, default=48, help="of embeddings and convolutions")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument(
+        "--lost", type=float, default=0.001, help="share of held-out spans that may be lost"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=0, help="processes; default: one per core")
+
+
+def run_train_router(arguments: argparse.Namespace) -> int:
+    """Distil a tagger into the router that spares it most chunks."""
+    from export.router import export_router
+    from pii.train_router import RouterConfig, train_router
+    from pii.workers import default_jobs
+
+    config = RouterConfig(
+        width=arguments.width,
+        epochs=arguments.epochs,
+        lost=arguments.lost,
+        characters=arguments.chars,
+        seed=arguments.seed,
+    )
+    weights, report = train_router(
+        arguments.directory,
+        arguments.packages,
+        arguments.annotated,
+        config,
+        jobs=arguments.jobs or default_jobs(),
+    )
+    _write(report.text())
+    _write(f"{export_router(weights, arguments.directory)}\n")
     return 0
 
 
@@ -1252,6 +1296,12 @@ COMMANDS = (
         run_rebuild,
     ),
     Command("pii train", "fine-tune a tagger as a recipe says", add_train_arguments, run_train),
+    Command(
+        "pii train-router",
+        "write DIR/onnx/router.onnx, which spares the tagger most of the text",
+        add_train_router_arguments,
+        run_train_router,
+    ),
     Command(
         "pii calibrate",
         "choose a tagger's thresholds on annotated documents",

@@ -5,7 +5,8 @@ are not found again. A tagger's graph is short, so it is written down instead, w
 fused operators (domain com.microsoft) where they are the fastest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ _MICROSOFT = "com.microsoft"
 _CONTRIB = frozenset({"Attention", "QAttention", "DynamicQuantizeMatMul", "Gelu"})
 
 Array = npt.NDArray[np.generic]
+Shape = Sequence[int | str]
 
 
 class Graph:
@@ -35,12 +37,14 @@ class Graph:
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def node(self, operator: str, inputs: list[str], output: str, **attributes: float) -> str:
+    def node(
+        self, operator: str, inputs: list[str], output: str, **attributes: float | list[int]
+    ) -> str:
         """Add a node of one output and return the output's name. An input "" is left out."""
         return self.nodes(operator, inputs, [output], **attributes)[0]
 
     def nodes(
-        self, operator: str, inputs: list[str], outputs: list[str], **attributes: float
+        self, operator: str, inputs: list[str], outputs: list[str], **attributes: float | list[int]
     ) -> list[str]:
         """Add a node of several outputs and return their names."""
         domain = _MICROSOFT if operator in _CONTRIB else ""
@@ -81,27 +85,29 @@ class Graph:
         ]
         return self.node("LayerNormalization", inputs, name, epsilon=epsilon)
 
-    def to_bytes(self, inputs: dict[str, list[int | str]], num_labels: int, logits: str) -> bytes:
-        """End the graph with softmax into `probabilities` and serialise it.
+    def to_bytes(
+        self,
+        inputs: Mapping[str, Shape],
+        outputs: Mapping[str, Shape],
+        metadata: Mapping[str, str] = MappingProxyType({}),
+    ) -> bytes:
+        """Serialise the graph.
 
         Args:
             inputs: Shapes of the int32 inputs; a name stands for a length that varies.
-            num_labels: Width of the last axis.
-            logits: The value to normalise, `(batch, seq, num_labels)`.
+            outputs: Shapes of the float32 values that it gives.
+            metadata: Stored in the file.
         """
-        output = self.node("Softmax", [logits], "probabilities", axis=2)
-        batch_and_seq = next(iter(inputs.values()))
         graph = helper.make_graph(
             self._nodes,
-            "tagger",
+            "starencoder",
             [
                 helper.make_tensor_value_info(name, TensorProto.INT32, shape)
                 for name, shape in inputs.items()
             ],
             [
-                helper.make_tensor_value_info(
-                    output, TensorProto.FLOAT, [*batch_and_seq, num_labels]
-                )
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, shape in outputs.items()
             ],
             self._constants,
         )
@@ -111,6 +117,7 @@ class Graph:
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(_MICROSOFT, 1)],
             ir_version=_IR_VERSION,
         )
+        helper.set_model_props(model, dict(metadata))
         return bytes(model.SerializeToString())
 
 

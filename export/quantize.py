@@ -109,7 +109,8 @@ def build_int8_graph(weights: TaggerWeights) -> bytes:
     # The last layer is small and decides the scores: it stays in float32.
     matrix, bias = weights.linear("classifier")
     logits = graph.linear("classifier", hidden, matrix, bias)
-    return graph.to_bytes({"input_ids": [1, "seq"]}, len(bias), logits)
+    graph.node("Softmax", [logits], "probabilities", axis=2)
+    return graph.to_bytes({"input_ids": [1, "seq"]}, {"probabilities": [1, "seq", len(bias)]})
 
 
 def quantise_columns(

@@ -84,9 +84,12 @@ def build_float_graph(weights: TaggerWeights) -> bytes:
 
     hidden = add_layers(graph, weights, hidden, linear=linear, attention=attention)
     logits = linear("classifier", hidden)
+    graph.node("Softmax", [logits], "probabilities", axis=2)
     num_labels = len(weights.array("classifier.bias"))
-    shape: list[int | str] = ["batch", "seq"]
-    return graph.to_bytes({"input_ids": shape, "attention_mask": shape}, num_labels, logits)
+    shape = ("batch", "seq")
+    return graph.to_bytes(
+        {"input_ids": shape, "attention_mask": shape}, {"probabilities": (*shape, num_labels)}
+    )
 
 
 def padded_predict(graph: bytes, config: TaggerConfig) -> Predict:

@@ -37,7 +37,7 @@ def chunk_starts(num_tokens: int, config: ChunkConfig) -> range:
 
 
 def iter_stitched(
-    chunk_probs: Iterable[npt.NDArray[np.float32]], starts: Sequence[int]
+    chunk_probs: Iterable[npt.NDArray[np.float32]], starts: Sequence[int], trust: Sequence[float]
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Merge per-chunk label probabilities into one row per token, as soon as it is final.
 
@@ -47,6 +47,7 @@ def iter_stitched(
     Args:
         chunk_probs: One array per chunk, shape `(chunk_len, num_labels)`; rows sum to 1.
         starts: Position in the document of each chunk's first token, rising.
+        trust: Weight of each chunk beside those that it overlaps, above 0.
 
     Yields:
         Arrays of shape `(n, num_labels)`; rows sum to 1. Their concatenation has one row per token.
@@ -54,9 +55,9 @@ def iter_stitched(
     pending: npt.NDArray[np.float32] | None = None
     weights = np.zeros((0, 1), np.float32)
     base = 0
-    for chunk, start in zip(chunk_probs, starts, strict=True):
+    for chunk, start, trusted in zip(chunk_probs, starts, trust, strict=True):
         position = np.arange(len(chunk), dtype=np.float32)
-        weight = np.minimum(position, position[::-1])[:, None] + 1
+        weight = np.float32(trusted) * (np.minimum(position, position[::-1])[:, None] + 1)
         if pending is None:
             pending, weights, base = weight * chunk, weight, start
             continue

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 EMBEDDED_MODEL = Path(__file__).parent / "models" / "tiny"
 
+ROUTER = "router"
+"""The name by which the router (`pii.router`) is switched off."""
+
 
 class Detector:
     """Finds spans in one text at a time. Build it with `load_detector`."""
@@ -136,7 +139,12 @@ def load_detector(
         from pii.tagger import load_tagger
 
         directory = EMBEDDED_MODEL if model == "tiny" else Path(model)
-        tagger = load_tagger(directory, load_session(directory, threads=threads))
+        tagger = load_tagger(
+            directory,
+            load_session(directory, threads=threads),
+            router=ROUTER not in disabled,
+            threads=threads,
+        )
         thresholds = tagger.operating_points[operating_point]
     if min_score is not None:
         thresholds = dict.fromkeys(LABELS, min_score)

@@ -88,9 +88,10 @@ class Redactor:
 
 
 def rule_names() -> tuple[str, ...]:
-    """Names of all rules that can be switched off: patterns, filters and `repeated-value`."""
+    """Names of all that can be switched off: patterns, filters, `repeated-value`, `router`."""
+    from pii.detect import ROUTER
     from pii.filters import FILTERS
     from pii.patterns import RULES
     from pii.propagate import REPEATED
 
-    return (*(rule.name for rule in RULES), *(rule.name for rule in FILTERS), REPEATED)
+    return (*(rule.name for rule in RULES), *(rule.name for rule in FILTERS), REPEATED, ROUTER)

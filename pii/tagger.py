@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pii.chunks import ChunkConfig, chunk_starts, iter_stitched
-from pii.labels import LABELS, OPERATING_POINTS, TAGS, tag_columns
+from pii.labels import LABELS, OPERATING_POINTS, OUTSIDE, TAG_IDS, TAGS, tag_columns
+from pii.router import Router, load_router
 from starencoder.config import load_tagger_config
 from starencoder.errors import CheckpointError
 from starencoder.tokenizer import CodeTokenizer, load_tokenizer
@@ -29,6 +30,9 @@ checkpoint's own `id2label`.
 """
 
 _CHUNKS_PER_CALL = 64
+
+_SPARED_TRUST = 1e-6
+"""Of a chunk that was not read, beside one that was and overlaps it."""
 
 _SEGMENT_CHARS = 1 << 18
 """Longest piece of text tokenised at once; it bounds the tokenizer's memory on 50 MB lines."""
@@ -45,6 +49,8 @@ class Tagger:
     chunks: ChunkConfig
     operating_points: Mapping[str, Mapping[str, float]]
     """Span score from which a label is reported, by operating point."""
+    router: Router | None = None
+    """Decides which chunks are read; without it, all are."""
 
 
 def tokenize_document(
@@ -76,36 +82,57 @@ def _segment_bounds(text: str) -> Iterator[int]:
 def tag_probabilities(
     ids: npt.NDArray[np.int32], tagger: Tagger
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Stitched tag probabilities, blocks of `(n, len(TAGS))` in token order."""
+    """Stitched tag probabilities, blocks of `(n, len(TAGS))` in token order.
+
+    Tokens of chunks that the router spares are outside for sure.
+    """
     starts = chunk_starts(len(ids), tagger.chunks)
+    length = tagger.chunks.max_tokens
+    wanted = np.ones(len(starts), np.bool_)
+    if tagger.router is not None:
+        wanted = tagger.router.wanted(ids, starts, length)
     cls_id, sep_id = tagger.tokenizer.cls_id, tagger.tokenizer.sep_id
     known = [index for index, column in enumerate(tagger.columns) if column is not None]
     target = [column for column in tagger.columns if column is not None]
 
     def chunk_probs() -> Iterator[Probs]:
         for first in range(0, len(starts), _CHUNKS_PER_CALL):
-            group = starts[first : first + _CHUNKS_PER_CALL]
+            group = range(first, min(first + _CHUNKS_PER_CALL, len(starts)))
             chunks = [
-                [cls_id, *ids[start : start + tagger.chunks.max_tokens].tolist(), sep_id]
-                for start in group
+                [cls_id, *ids[starts[index] : starts[index] + length].tolist(), sep_id]
+                for index in group
+                if wanted[index]
             ]
-            for probs in tagger.predict(chunks):
-                ours = np.zeros((len(probs) - 2, len(TAGS)), np.float32)
-                ours[:, target] = probs[1:-1, known]
+            read = iter(tagger.predict(chunks))
+            for index in group:
+                ours = np.zeros((min(length, len(ids) - starts[index]), len(TAGS)), np.float32)
+                if wanted[index]:
+                    ours[:, target] = next(read)[1:-1, known]
+                else:
+                    ours[:, TAG_IDS[OUTSIDE]] = 1
                 yield ours
 
-    return iter_stitched(chunk_probs(), starts)
+    return iter_stitched(chunk_probs(), starts, np.where(wanted, 1, _SPARED_TRUST).tolist())
 
 
-def load_tagger(directory: Path, predict: Predict) -> Tagger:
+def load_tagger(
+    directory: Path, predict: Predict, *, router: bool = False, threads: int = 1
+) -> Tagger:
     """Read a model directory's tokenizer and settings around a `predict` of the same model.
 
     `config.json` may hold, under `pii`, what a plain Hugging Face checkpoint does not have:
     `max_tokens` and `stride` of the chunks and the `operating_points`. Without it chunks fill the
     context (at most 512) with a quarter of overlap and spans are reported from 0.5 on.
 
+    Args:
+        directory: The model's.
+        predict: Of the same model.
+        router: Whether its router, if it has one, spares chunks.
+        threads: Of the router.
+
     Raises:
-        CheckpointError: `config.json` has no tags or unusable settings.
+        CheckpointError: `config.json` has no tags or unusable settings, or the router is another
+            model's.
     """
     config = load_tagger_config(directory)
     try:
@@ -129,4 +156,6 @@ def load_tagger(directory: Path, predict: Predict) -> Tagger:
             "expected known tags in id2label and, if there is pii, its max_tokens, stride and "
             "operating_points"
         ) from error
-    return Tagger(load_tokenizer(directory), predict, columns, chunks, points)
+    tokenizer = load_tokenizer(directory)
+    routed = load_router(directory, tokenizer, threads=threads) if router else None
+    return Tagger(tokenizer, predict, columns, chunks, points, routed)

@@ -14,7 +14,7 @@ def chunk_configs(draw):
 
 
 def stitched(chunks, starts):
-    return np.concatenate(list(iter_stitched(chunks, starts)))
+    return np.concatenate(list(iter_stitched(chunks, starts, [1.0] * len(starts))))
 
 
 @given(config=chunk_configs(), num_tokens=st.integers(1, 200), seed=st.integers(0, 2**32 - 1))

@@ -1,0 +1,58 @@
+"""A trained router as an ONNX graph."""
+
+from pathlib import Path
+
+import numpy as np
+
+from export.graph import Graph
+from pii.router import KERNEL, ROUTER_FILE, VOCABULARY
+from pii.train_router import RouterWeights
+from starencoder.files import write_whole
+
+
+def export_router(weights: RouterWeights, directory: Path) -> Path:
+    """Write a router beside its tagger and return the file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    path = directory / ROUTER_FILE
+    write_whole(path, build_router_graph(weights))
+    return path
+
+
+def build_router_graph(weights: RouterWeights) -> bytes:
+    """The graph from `input_ids` `(n,)` to `scores` `(n,)`, serialised.
+
+    The table of embeddings, which is most of the file, is in float16; all else is float32.
+    """
+    graph = Graph()
+    table = graph.constant("embeddings", weights.embeddings.astype(np.float16))
+    rows = graph.node("Gather", [table, "input_ids"], "rows")
+    rows = graph.node("Cast", [rows], "rows_float32", to=1)
+    columns = graph.node("Transpose", [rows], "columns", perm=[1, 0])
+    graph.constant("first_axis", np.array([0], np.int64))
+    hidden = graph.node("Unsqueeze", [columns, "first_axis"], "hidden")  # (1, width, n)
+    for index, (kernel, bias) in enumerate(weights.convolutions):
+        inputs = [
+            hidden,
+            graph.constant(f"convolution.{index}.weight", kernel),
+            graph.constant(f"convolution.{index}.bias", bias),
+        ]
+        margin = KERNEL // 2
+        hidden = graph.node("Conv", inputs, f"convolution.{index}", pads=[margin, margin])
+        hidden = graph.node("Relu", [hidden], f"hidden.{index}")
+    kernel = weights.output[None, :, None]
+    inputs = [
+        hidden,
+        graph.constant("output.weight", kernel),
+        graph.constant("output.bias", np.array([-weights.threshold], np.float32)),
+    ]
+    scores = graph.node("Conv", inputs, "output")
+    graph.constant("flat", np.array([-1], np.int64))
+    graph.node("Reshape", [scores, "flat"], "scores")
+    return graph.to_bytes(
+        {"input_ids": ["tokens"]},
+        {"scores": ["tokens"]},
+        metadata={VOCABULARY: str(len(weights.embeddings))},
+    )

@@ -1,0 +1,350 @@
+"""Distil a tagger into a router (`pii.router`).
+
+The tagger labels real files; a convolution over token embeddings, which start as the encoder's own
+reduced to a few dimensions, learns which tokens lie in a span that only the tagger finds. Packages
+that it did not learn from choose the threshold: the highest one that loses no more than a given
+share of the spans.
+"""
+
+import functools
+import logging
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from pii.annotations import read_annotated
+from pii.chunks import ChunkConfig, chunk_starts
+from pii.decode import decode_spans
+from pii.labels import LABELS
+from pii.patterns import find_patterns
+from pii.router import KERNEL, LAYERS, Router
+from pii.session import load_session
+from pii.spans import Span
+from pii.synthesize import Source, load_sources
+from pii.tagger import Tagger, load_tagger, tag_probabilities, tokenize_document
+from pii.workers import Crash, run_ordered
+from starencoder.checkpoint import read_weights
+from starencoder.errors import DataError
+
+_LOG = logging.getLogger(__name__)
+
+_PIECE = 128
+"""Tokens of a training row."""
+_BATCH = 32
+_HELD_OUT = 4
+"""One package in so many chooses the threshold."""
+_NEGATIVES = 6
+"""Rows without a span per row with one, in an epoch."""
+_POSITIVE_WEIGHT = 5.0
+_DROPOUT = 0.2
+_RATE, _EMBEDDING_RATE = 2e-3, 5e-4
+_THOROUGH = "thorough"
+_FILES_PER_MESSAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RouterWeights:
+    """A trained router's arrays, float32."""
+
+    embeddings: npt.NDArray[np.float32]
+    """`(vocabulary, width)`"""
+    convolutions: tuple[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]], ...]
+    """Per layer its kernel `(out, in, KERNEL)` and bias `(out,)`."""
+    output: npt.NDArray[np.float32]
+    """`(width,)`"""
+    threshold: float
+    """From this sum on a token is of interest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterConfig:
+    """How a router is trained."""
+
+    width: int = 48
+    epochs: int = 6
+    lost: float = 0.001
+    """Share of the held-out spans that may be lost."""
+    characters: int = 50_000_000
+    """Of the files that are labelled."""
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RouterReport:
+    """What came of it, on packages that the router has not learned from."""
+
+    spans: Counter[str]
+    """Spans that only the tagger finds, by label."""
+    kept: Counter[str]
+    """Those in chunks that are read."""
+    chunks: int
+    read: int
+    left_out: Counter[str]
+    """Files that were not labelled, by reason."""
+
+    def text(self) -> str:
+        """The report in lines."""
+        lines = [f"chunks read: {self.read} of {self.chunks} ({self.read / self.chunks:.1%})"]
+        lines += [
+            f"{label}: {self.kept[label]} of {self.spans[label]} spans kept"
+            for label in LABELS
+            if self.spans[label]
+        ]
+        kept, spans = self.kept.total(), self.spans.total()
+        lines.append(f"all: {kept} of {spans} spans kept ({kept / max(1, spans):.2%})")
+        lines += [f"left out: {n} files: {reason}" for reason, n in sorted(self.left_out.items())]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """A document's tokens, how much each matters, and its spans as token ranges."""
+
+    ids: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.float32]
+    spans: list[tuple[int, int, str]]
+    held_out: bool
+
+
+def train_router(
+    directory: Path,
+    packages: Path,
+    annotated: Sequence[str],
+    config: RouterConfig,
+    *,
+    jobs: int = 1,
+) -> tuple[RouterWeights, RouterReport]:
+    """Train a router for a tagger.
+
+    Args:
+        directory: The tagger's, with its ONNX file and safetensors.
+        packages: A folder with one unpacked package per subfolder, whose files the tagger labels.
+        annotated: Files of annotated documents (`pii.annotations`), whose spans are learned too.
+        config: How.
+        jobs: Processes that label.
+
+    Raises:
+        CheckpointError: The tagger cannot be loaded.
+        DataError: There are no source files, a file of annotated documents cannot be read, or the
+            tagger found nothing in what is held out.
+    """
+    left_out: Counter[str] = Counter()
+    sources = load_sources(
+        packages, num_chars=config.characters, seed=config.seed, left_out=left_out
+    )
+    documents = []
+    start = functools.partial(_start_labelling, directory)
+    with closing(run_ordered(start, sources, jobs=jobs)) as results:
+        for number, result in enumerate(results, 1):
+            if isinstance(result, Crash):
+                left_out[result.reason] += 1
+            else:
+                documents.append(result)
+            if number % _FILES_PER_MESSAGE == 0:
+                _LOG.info("router: %d of %d files labelled", number, len(sources))
+    tagger = load_tagger(directory, lambda chunks: [])  # for its tokenizer and settings
+    for name in annotated:
+        for document in read_annotated(name).documents:
+            ids, offsets = tokenize_document(document.text, tagger.tokenizer)
+            spans = document.spans
+            documents.append(_labelled(document.text, ids, offsets, spans, tagger, held_out=False))
+    learned, held_out = (
+        [document for document in documents if document.held_out == wanted]
+        for wanted in (False, True)
+    )
+    if not any(document.spans for document in held_out):
+        raise DataError(f"{packages}: the tagger found nothing in what is held out; give more")
+    model = _fit(learned, _reduced(directory, config.width), config)
+    return _with_threshold(model, held_out, tagger.chunks, config, left_out)
+
+
+# --------------------------------------------------------------------------------------------------
+# data
+
+
+def _start_labelling(directory: Path) -> Callable[[Source], _Labelled]:
+    tagger = load_tagger(directory, load_session(directory))
+    return functools.partial(_label, tagger)
+
+
+def _label(tagger: Tagger, source: Source) -> _Labelled:
+    ids, offsets = tokenize_document(source.text, tagger.tokenizer)
+    spans = decode_spans(source.text, offsets, tag_probabilities(ids, tagger))
+    held_out = zlib.crc32(source.package.encode()) % _HELD_OUT == 0
+    return _labelled(source.text, ids, offsets, spans, tagger, held_out=held_out)
+
+
+def _labelled(
+    text: str,
+    ids: npt.NDArray[np.int32],
+    offsets: npt.NDArray[np.int32],
+    spans: Sequence[Span],
+    tagger: Tagger,
+    *,
+    held_out: bool,
+) -> _Labelled:
+    """Mark the tokens of spans; those that the patterns find anyway need no tagger."""
+    smallest = tagger.operating_points[_THOROUGH]
+    covered = [(span.start, span.end) for span in find_patterns(text)]
+    targets = np.zeros(len(ids), np.float32)
+    ranges = []
+    for span in spans:
+        if any(start < span.end and span.start < end for start, end in covered):
+            continue
+        first = int(np.searchsorted(offsets[:, 1], span.start, side="right"))
+        last = int(np.searchsorted(offsets[:, 0], span.end, side="left"))
+        if span.score >= smallest[span.label]:
+            targets[first:last] = 1
+            ranges.append((first, last, span.label))
+        else:
+            targets[first:last] = np.maximum(targets[first:last], span.score / 2)
+    return _Labelled(ids, targets, ranges, held_out)
+
+
+# --------------------------------------------------------------------------------------------------
+# model
+
+
+class _Convolutions(nn.Module):
+    """Token ids `(batch, seq)` to scores `(batch, seq)`."""
+
+    def __init__(self, embeddings: Tensor) -> None:
+        super().__init__()
+        width = embeddings.shape[1]
+        self.embeddings = nn.Embedding(len(embeddings), width, _weight=embeddings)
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2) for _ in range(LAYERS)
+        )
+        self.output = nn.Conv1d(width, 1, 1)
+        self.dropout = nn.Dropout(_DROPOUT)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = self.dropout(self.embeddings(ids)).transpose(1, 2)
+        for layer in self.layers:
+            hidden = self.dropout(layer(hidden).relu())
+        scores: Tensor = self.output(hidden)[:, 0]
+        return scores
+
+
+def _reduced(directory: Path, width: int) -> Tensor:
+    """The encoder's token embeddings along their `width` main directions, of unit spread."""
+    _, weights = read_weights(directory)
+    table = weights["bert.embeddings.word_embeddings.weight"].float()
+    centred = table - table.mean(0)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    reduced: Tensor = centred @ directions[:width].T
+    return reduced / reduced.std()
+
+
+def _fit(documents: Sequence[_Labelled], embeddings: Tensor, config: RouterConfig) -> _Convolutions:
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    ids, targets = _pieces(documents)
+    has_span = targets.amax(1) > 0
+    with_span, without = (np.flatnonzero(mask.numpy()) for mask in (has_span, ~has_span))
+    model = _Convolutions(embeddings)
+    others = [weight for name, weight in model.named_parameters() if "embeddings" not in name]
+    groups = [
+        {"params": [model.embeddings.weight], "lr": _EMBEDDING_RATE},
+        {"params": others, "lr": _RATE},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
+    num_without = min(len(without), _NEGATIVES * len(with_span))
+    total = config.epochs * -(-(len(with_span) + num_without) // _BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [_EMBEDDING_RATE, _RATE], total_steps=total
+    )
+    for epoch in range(config.epochs):
+        drawn = rng.choice(without, num_without, replace=False)
+        rows = rng.permutation(np.concatenate([with_span, drawn]))
+        losses = []
+        for start in range(0, len(rows), _BATCH):
+            batch = torch.from_numpy(rows[start : start + _BATCH])
+            real = targets[batch] >= 0
+            loss = binary_cross_entropy_with_logits(
+                model(ids[batch])[real],
+                targets[batch][real],
+                pos_weight=torch.tensor(_POSITIVE_WEIGHT),
+            )
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        _LOG.info("router: epoch %d of %d, loss %.4f", epoch + 1, config.epochs, np.mean(losses))
+    return model.eval()
+
+
+def _pieces(documents: Sequence[_Labelled]) -> tuple[Tensor, Tensor]:
+    """Rows of `_PIECE` tokens and their targets, -1 where a document has ended."""
+    pairs = [
+        (document.ids[at : at + _PIECE], document.targets[at : at + _PIECE])
+        for document in documents
+        for at in range(0, len(document.ids), _PIECE)
+    ]
+    ids = np.zeros((len(pairs), _PIECE), np.int32)
+    targets = np.full((len(pairs), _PIECE), -1, np.float32)
+    for row, (piece, marks) in enumerate(pairs):
+        ids[row, : len(piece)] = piece
+        targets[row, : len(piece)] = marks
+    return torch.from_numpy(ids), torch.from_numpy(targets)
+
+
+# --------------------------------------------------------------------------------------------------
+# threshold
+
+
+def _with_threshold(
+    model: _Convolutions,
+    documents: Sequence[_Labelled],
+    chunks: ChunkConfig,
+    config: RouterConfig,
+    left_out: Counter[str],
+) -> tuple[RouterWeights, RouterReport]:
+    """Choose the highest threshold that loses at most a given share of the documents' spans."""
+
+    def score(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            scores: npt.NDArray[np.float32] = model(torch.from_numpy(ids)[None])[0].numpy()
+        return scores
+
+    router = Router(score)
+    chunk_scores, span_scores = [], []
+    for document in documents:
+        scores = router.scores(document.ids)
+        starts = np.asarray(chunk_starts(len(scores), chunks))
+        highest = np.array([scores[s : s + chunks.max_tokens].max() for s in starts])
+        chunk_scores.append(highest)
+        for first, last, label in document.spans:
+            covering = (starts < last) & (starts + chunks.max_tokens > first)
+            span_scores.append((float(highest[covering].max()), label))
+    span_scores.sort()
+    threshold = span_scores[int(config.lost * len(span_scores))][0]
+    every = np.concatenate(chunk_scores)
+    report = RouterReport(
+        spans=Counter(label for _, label in span_scores),
+        kept=Counter(label for score, label in span_scores if score >= threshold),
+        chunks=len(every),
+        read=int((every >= threshold).sum()),
+        left_out=left_out,
+    )
+    state = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
+    weights = RouterWeights(
+        embeddings=state["embeddings.weight"],
+        convolutions=tuple(
+            (state[f"layers.{index}.weight"], state[f"layers.{index}.bias"])
+            for index in range(LAYERS)
+        ),
+        output=state["output.weight"][0, :, 0],
+        threshold=threshold - float(state["output.bias"][0]),
+    )
+    return weights, report
