@@ -45,7 +45,10 @@ def main() -> None:
     parser.add_argument("gold", help="annotated documents, as for starencoder pii evaluate")
     parser.add_argument("--model", default="tiny", help="tiny or a directory; default: tiny")
     options = parser.parse_args()
-    documents = read_annotated(options.gold).documents
+    annotations = read_annotated(options.gold)
+    documents = annotations.documents
+    if annotations.report.left_out:
+        print(f"left out: {dict(annotations.report.left_out)}")
     directory = EMBEDDED_MODEL if options.model == "tiny" else Path(options.model)
     tagger = load_tagger(directory, load_session(directory))
     offsets, found = decoded(documents, tagger)

@@ -73,7 +73,10 @@ def main() -> None:
     executable = shutil.which(options.credsweeper)
     if executable is None:
         sys.exit(f"{options.credsweeper}: not found; install it by itself and name it:\n{INSTALL}")
-    documents = read_annotated(options.gold).documents
+    annotations = read_annotated(options.gold)
+    documents = annotations.documents
+    if annotations.report.left_out:
+        print(f"left out: {dict(annotations.report.left_out)}")
     with tempfile.TemporaryDirectory() as folder:
         # It runs in another folder.
         report = run_credsweeper(Path(executable).absolute(), documents, Path(folder))
