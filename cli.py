@@ -626,6 +626,17 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR", help="a tagger's directory")
 
 
+def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `export quantize`."""
+    add_export_arguments(parser)
+    parser.add_argument(
+        "--gold",
+        metavar="GOLD",
+        help="annotated documents; print F1 by label in float32 and in int8, and the difference",
+    )
+    parser.set_defaults(format="auto", label_map=None)
+
+
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `export convert`."""
     parser.add_argument(
@@ -645,14 +656,26 @@ def run_export_onnx(arguments: argparse.Namespace) -> int:
 
 def run_export_quantize(arguments: argparse.Namespace) -> int:
     """Write a tagger's int8 graph."""
+    from export.parity import f1_by_label
     from export.quantize import export_int8
+    from pii.predict import load_torch_predict
+    from pii.session import load_session
 
-    path, difference = export_int8(arguments.directory)
+    directory = arguments.directory
+    gold = _read_gold([arguments.gold], arguments) if arguments.gold else []
+    path, difference = export_int8(directory)
     _write(
         f"{path}: {path.stat().st_size / 1e6:.1f} MB; on random tokens, probabilities differ from "
         f"the checkpoint's by {difference.mean:.1e} on average, {difference.largest:.1e} at most, "
         f"and {difference.changed_tags:.1%} of tags change\n"
     )
+    for documents in gold:
+        before = f1_by_label(directory, load_torch_predict(directory), documents)
+        after = f1_by_label(directory, load_session(directory, precision="int8"), documents)
+        _write(f"{'F1':11} float32   int8  points\n")
+        for label, f1 in before.items():
+            points = 100 * (after[label] - f1)
+            _write(f"{label:11} {f1:7.3f} {after[label]:6.3f} {points:+7.2f}\n")
     return 0
 
 
@@ -1262,7 +1285,7 @@ COMMANDS = (
     Command(
         "export quantize",
         "write DIR/onnx/model_int8.onnx, for CPUs",
-        add_export_arguments,
+        add_quantize_arguments,
         run_export_quantize,
     ),
     Command(

@@ -3,9 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.parity import check_parity, compare, probe_chunks
+from export.parity import check_parity, compare, f1_by_label, probe_chunks
+from pii.annotations import Document
+from pii.dataset import align_targets
+from pii.detect import EMBEDDED_MODEL
+from pii.labels import TAG_IDS, TAGS
+from pii.spans import Span
+from pii.tagger import tokenize_document
 from starencoder.config import EncoderConfig
 from starencoder.errors import ParityError
+from starencoder.tokenizer import load_tokenizer
 
 CHUNKS = [[1, 2, 3], [4], [5, 6, 7, 8]]
 
@@ -82,3 +89,22 @@ def test_probes_reach_from_the_shortest_to_the_longest_chunk(max_positions):
     assert max(lengths) == max_positions
     assert all(0 <= token < 9 for chunk in chunks for token in chunk)
     assert probe_chunks(config) == chunks
+
+
+def test_f1_is_that_of_what_the_detector_makes_of_the_probabilities():
+    text = "by Zbigniew Brzozowski\ncontact: zb@corp-mail.net\n"
+    spans = (Span(start=3, end=22, label="NAME"), Span(start=32, end=48, label="EMAIL"))
+    document = Document(id="d", language="", package="", path="", text=text, spans=spans)
+    _, offsets = tokenize_document(text, load_tokenizer(EMBEDDED_MODEL))
+    outside = np.eye(len(TAGS), dtype=np.float32)[TAG_IDS["O"]]
+    right = np.tile(outside, (len(offsets) + 2, 1))
+    right[1:-1] = np.eye(len(TAGS))[align_targets(offsets, spans)]
+
+    perfect = f1_by_label(EMBEDDED_MODEL, lambda chunks: [right for _ in chunks], [document])
+    blind = f1_by_label(
+        EMBEDDED_MODEL, lambda chunks: [np.tile(outside, (len(c), 1)) for c in chunks], [document]
+    )
+
+    # The pattern finds the address in either case.
+    assert perfect["NAME"] == perfect["EMAIL"] == perfect["micro"] == 1
+    assert (blind["NAME"], blind["EMAIL"], blind["micro"]) == (0, 1, pytest.approx(2 / 3))

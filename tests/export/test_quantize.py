@@ -1,3 +1,4 @@
+import json
 import random
 
 import numpy as np
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import cli
+import export.parity
 import export.quantize
 from export.parity import compare, probe_chunks
 from export.quantize import build_int8_graph, export_int8, quantise_columns
@@ -148,4 +151,33 @@ def test_a_graph_that_is_plainly_wrong_is_not_written(parameter, tmp_path, monke
     monkeypatch.setattr(export.quantize, "build_int8_graph", wrong_graph)
     with pytest.raises(ParityError, match=r"model_int8\.onnx: .* on average .* not written"):
         export_int8(directory)
+    assert not (directory / "onnx").exists()
+
+
+def test_quantize_prints_what_int8_costs_by_label_on_annotated_documents(
+    tagger, tmp_path, monkeypatch, capsys
+):
+    record = {"id": "d", "language": "", "package": "", "path": "", "text": "x", "spans": []}
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text(json.dumps(record) + "\n")
+
+    def made_up_scores(directory, probabilities, documents):
+        assert [document.id for document in documents] == ["d"]
+        return {"NAME": 0.9 if probabilities.__module__ == "pii.predict" else 0.85, "KEY": 0.5}
+
+    monkeypatch.setattr(export.parity, "f1_by_label", made_up_scores)
+    assert cli.main(["export", "quantize", str(tagger), "--gold", str(gold)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1:] == [
+        ["F1", "float32", "int8", "points"],
+        ["NAME", "0.900", "0.850", "-5.00"],
+        ["KEY", "0.500", "0.500", "+0.00"],
+    ]
+
+
+def test_quantize_writes_nothing_where_the_annotated_documents_cannot_be_read(tmp_path, capsys):
+    directory = make_tagger(tmp_path / "model")
+    missing = str(tmp_path / "missing.jsonl")
+    assert cli.main(["export", "quantize", str(directory), "--gold", missing]) == 2
+    assert missing in capsys.readouterr().err
     assert not (directory / "onnx").exists()
