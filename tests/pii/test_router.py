@@ -76,9 +76,7 @@ def test_tokens_of_chunks_that_are_read_are_as_without_a_router_and_the_others_o
     scores = np.where(np.isin(np.arange(80), list(hot)), 1.0, -1.0).astype(np.float32)
     everything, some = [], []
     full = list(tag_probabilities(ids, tagger_with(None, everything)))
-    spared = list(
-        tag_probabilities(ids, tagger_with(Router(lambda ids: scores[: len(ids)]), some))
-    )
+    spared = list(tag_probabilities(ids, tagger_with(Router(lambda ids: scores[: len(ids)]), some)))
 
     read = [range(s, min(s + 10, length)) for s in range(0, length, 7)]
     read = [chunk for chunk in read if hot.intersection(chunk)]

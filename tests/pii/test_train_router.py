@@ -1,0 +1,150 @@
+"""Distilling a router: it learns which chunks hold what the tagger finds, and keeps those."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from export.router import build_router_graph, export_router
+from pii.detect import EMBEDDED_MODEL, load_detector
+from pii.router import load_router
+from pii.session import make_session
+from pii.train_router import (
+    RouterConfig,
+    RouterWeights,
+    _Convolutions,
+    is_held_out,
+    train_router,
+)
+from starencoder.errors import DataError
+from starencoder.tokenizer import load_tokenizer
+
+FIRST = "Lena Omar Ines Pavel Ruth Tomas Aiko Jonas Marta Felix".split()
+LAST = "Brandt Okafor Lindqvist Novak Ferreira Castellan Moreau Haddad Weiss Sato".split()
+PLAIN = "".join(
+    f"def step_{n}(values):\n    return [value * {n} for value in values if value > {n}]\n\n"
+    for n in range(60)
+)
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """Ten packages: in each a file of code, and one with an author in its middle."""
+    folder = tmp_path_factory.mktemp("packages")
+    for first, last in zip(FIRST, LAST, strict=True):
+        package = folder / f"lib-{first.lower()}"
+        package.mkdir()
+        (package / "plain.py").write_text(PLAIN.replace("step", first.lower()))
+        author = f"# Written by {first} {last}\n# Copyright 2021 {first} {last}\n"
+        (package / "signed.py").write_text(PLAIN[:3000] + author + PLAIN[3000:])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model") / "tiny"
+    shutil.copytree(EMBEDDED_MODEL, directory)
+    (directory / "onnx" / "router.onnx").unlink(missing_ok=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def trained(model, packages):
+    config = RouterConfig(width=8, epochs=40, lost=0.0)
+    return train_router(model, packages, [], config)
+
+
+def test_the_router_keeps_what_the_tagger_finds_and_spares_it_most_chunks(
+    trained, model, packages, tmp_path
+):
+    weights, report = trained
+    assert report.kept == report.spans
+    assert report.spans["NAME"] > 0
+    assert 0 < report.read < report.chunks / 2
+
+    directory = tmp_path / "routed"
+    shutil.copytree(model, directory)
+    export_router(weights, directory)
+    routed = load_detector(str(directory))
+    full = load_detector(str(directory), disabled=frozenset({"router"}))
+    signed = [p for p in sorted(packages.rglob("signed.py")) if is_held_out(p.parent.name)]
+    assert signed
+    for path in signed:
+        with_router, without = (
+            {(span.start, span.end, span.label) for span in detector.detect(path.read_text())}
+            for detector in (routed, full)
+        )
+        assert with_router == without
+
+
+def test_the_same_settings_give_the_same_router(trained, model, packages):
+    again, _ = train_router(model, packages, [], RouterConfig(width=8, epochs=40, lost=0.0))
+
+    assert build_router_graph(again) == build_router_graph(trained[0])
+
+
+def test_the_report_counts_spans_by_label(trained):
+    text = trained[1].text()
+
+    assert "chunks read: " in text
+    assert "NAME: " in text
+    assert "spans kept (100.00%)" in text
+
+
+def test_annotated_documents_are_learned_too(model, packages, tmp_path):
+    text = "connect(host, 'Tr0ub4dor', 22)\n" * 3
+    start = text.index("Tr0ub4dor")
+    span = {"start": start, "end": start + 9, "label": "PASSWORD", "kind": "real"}
+    data = tmp_path / "gold.jsonl"
+    data.write_text(json.dumps({"id": "1", "text": text, "spans": [span]}) + "\n")
+    config = RouterConfig(width=8, epochs=1)
+
+    weights, _ = train_router(model, packages, [str(data)], config)
+    without, _ = train_router(model, packages, [], config)
+
+    assert build_router_graph(weights) != build_router_graph(without)
+
+
+def test_files_in_which_nothing_is_found_teach_no_router(model, tmp_path):
+    for name in FIRST:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "plain.py").write_text(PLAIN)
+
+    with pytest.raises(DataError, match="found nothing in what is held out; give more"):
+        train_router(model, tmp_path, [], RouterConfig(width=8, epochs=1))
+
+
+@pytest.mark.parametrize("length", [1, 5, 300])
+def test_the_graph_scores_as_the_trained_convolutions_do(length):
+    torch.manual_seed(length)
+    table = torch.randn(50, 8).half().float()  # the graph keeps it in float16
+    model = _Convolutions(table).eval()
+    state = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
+    weights = RouterWeights(
+        embeddings=table.numpy(),
+        convolutions=tuple(
+            (state[f"layers.{i}.weight"], state[f"layers.{i}.bias"]) for i in range(2)
+        ),
+        output=state["output.weight"][0, :, 0],
+        threshold=0.25 - float(state["output.bias"][0]),
+    )
+    ids = torch.randint(50, (length,), dtype=torch.int32)
+    with torch.inference_mode():
+        expected = model(ids[None])[0].numpy() - 0.25
+
+    session = make_session(build_router_graph(weights))
+
+    (scores,) = session.run(["scores"], {"input_ids": ids.numpy()})
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def test_a_written_router_belongs_to_a_tokenizer_of_its_size(trained, model, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    export_router(trained[0], tmp_path / "model")
+
+    router = load_router(tmp_path / "model", load_tokenizer(model))
+
+    assert router is not None
+    assert router.scores(np.arange(10, dtype=np.int32)).shape == (10,)
