@@ -10,7 +10,7 @@ import functools
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from pii.patterns import find_patterns
 from pii.router import KERNEL, LAYERS, Router
 from pii.session import load_session
 from pii.spans import Span
-from pii.synthesize import Source, load_sources
+from pii.synthesize import load_sources
 from pii.tagger import Tagger, load_tagger, tag_probabilities, tokenize_document
 from pii.workers import Crash, run_ordered
 from starencoder.checkpoint import read_weights
@@ -47,8 +47,10 @@ _NEGATIVES = 6
 _POSITIVE_WEIGHT = 5.0
 _DROPOUT = 0.2
 _RATE, _EMBEDDING_RATE = 2e-3, 5e-4
-_THOROUGH = "thorough"
-_FILES_PER_MESSAGE = 1000
+_ROUNDING = 1e-3
+"""Scores of another runtime differ by less."""
+_SHARES_LOST = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02)
+_DOCUMENTS_PER_MESSAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,9 @@ class RouterReport:
     """Those in chunks that are read."""
     chunks: int
     read: int
+    """Of the chunks of files as they were drawn; annotated windows are denser."""
+    trade: Mapping[float, float]
+    """Share of chunks read by share of spans lost: what other thresholds would do."""
     left_out: Counter[str]
     """Files that were not labelled, by reason."""
 
@@ -101,18 +106,33 @@ class RouterReport:
         ]
         kept, spans = self.kept.total(), self.spans.total()
         lines.append(f"all: {kept} of {spans} spans kept ({kept / max(1, spans):.2%})")
+        lines += [
+            f"  if {lost:.1%} of spans may be lost, {read:.1%} of chunks are read"
+            for lost, read in self.trade.items()
+        ]
         lines += [f"left out: {n} files: {reason}" for reason, n in sorted(self.left_out.items())]
         return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
+class _Document:
+    """What the tagger labels."""
+
+    text: str
+    package: str
+    annotated: tuple[Span, ...] | None
+    """Spans of an annotated window; None: a file as it was drawn."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Labelled:
-    """A document's tokens, how much each matters, and its spans as token ranges."""
+    """A document's tokens, how much each matters, and the tagger's spans as token ranges."""
 
     ids: npt.NDArray[np.int32]
     targets: npt.NDArray[np.float32]
     spans: list[tuple[int, int, str]]
     held_out: bool
+    is_file: bool
 
 
 def train_router(
@@ -138,81 +158,75 @@ def train_router(
             tagger found nothing in what is held out.
     """
     left_out: Counter[str] = Counter()
-    sources = load_sources(
-        packages, num_chars=config.characters, seed=config.seed, left_out=left_out
-    )
-    documents = []
+    documents = [
+        _Document(source.text, source.package, None)
+        for source in load_sources(
+            packages, num_chars=config.characters, seed=config.seed, left_out=left_out
+        )
+    ]
+    documents += [
+        _Document(document.text, document.package or document.id, tuple(document.spans))
+        for name in annotated
+        for document in read_annotated(name).documents
+    ]
+    labelled = []
     start = functools.partial(_start_labelling, directory)
-    with closing(run_ordered(start, sources, jobs=jobs)) as results:
+    with closing(run_ordered(start, documents, jobs=jobs)) as results:
         for number, result in enumerate(results, 1):
             if isinstance(result, Crash):
                 left_out[result.reason] += 1
             else:
-                documents.append(result)
-            if number % _FILES_PER_MESSAGE == 0:
-                _LOG.info("router: %d of %d files labelled", number, len(sources))
-    tagger = load_tagger(directory, lambda chunks: [])  # for its tokenizer and settings
-    for name in annotated:
-        for document in read_annotated(name).documents:
-            ids, offsets = tokenize_document(document.text, tagger.tokenizer)
-            spans = document.spans
-            documents.append(_labelled(document.text, ids, offsets, spans, tagger, held_out=False))
+                labelled.append(result)
+            if number % _DOCUMENTS_PER_MESSAGE == 0:
+                _LOG.info("router: %d of %d documents labelled", number, len(documents))
     learned, held_out = (
-        [document for document in documents if document.held_out == wanted]
+        [document for document in labelled if document.held_out == wanted]
         for wanted in (False, True)
     )
     if not any(document.spans for document in held_out):
         raise DataError(f"{packages}: the tagger found nothing in what is held out; give more")
     model = _fit(learned, _reduced(directory, config.width), config)
-    return _with_threshold(model, held_out, tagger.chunks, config, left_out)
+    chunks = load_tagger(directory, lambda chunks: []).chunks
+    return _with_threshold(model, held_out, chunks, config, left_out)
 
 
 # --------------------------------------------------------------------------------------------------
 # data
 
 
-def _start_labelling(directory: Path) -> Callable[[Source], _Labelled]:
-    tagger = load_tagger(directory, load_session(directory))
-    return functools.partial(_label, tagger)
+def _start_labelling(directory: Path) -> Callable[[_Document], _Labelled]:
+    return functools.partial(_label, load_tagger(directory, load_session(directory)))
 
 
-def _label(tagger: Tagger, source: Source) -> _Labelled:
-    ids, offsets = tokenize_document(source.text, tagger.tokenizer)
-    spans = decode_spans(source.text, offsets, tag_probabilities(ids, tagger))
-    held_out = is_held_out(source.package)
-    return _labelled(source.text, ids, offsets, spans, tagger, held_out=held_out)
+def _label(tagger: Tagger, document: _Document) -> _Labelled:
+    """Mark the tokens of spans; those that the patterns find anyway need no tagger."""
+    text = document.text
+    ids, offsets = tokenize_document(text, tagger.tokenizer)
+    points = tagger.operating_points.values()
+    smallest = {label: min(point[label] for point in points) for label in LABELS}
+    covered = [(span.start, span.end) for span in find_patterns(text)]
+    targets = np.zeros(len(ids), np.float32)
+    ranges = []
+    found = [(span, True) for span in decode_spans(text, offsets, tag_probabilities(ids, tagger))]
+    found += [(span, False) for span in document.annotated or ()]
+    for span, is_tagged in found:
+        if any(start < span.end and span.start < end for start, end in covered):
+            continue
+        first = int(np.searchsorted(offsets[:, 1], span.start, side="right"))
+        last = int(np.searchsorted(offsets[:, 0], span.end, side="left"))
+        is_sure = span.score >= smallest[span.label]
+        target = 1.0 if is_sure else span.score / 2
+        targets[first:last] = np.maximum(targets[first:last], target)
+        if is_sure and is_tagged:
+            ranges.append((first, last, span.label))
+    return _Labelled(
+        ids, targets, ranges, is_held_out(document.package), document.annotated is None
+    )
 
 
 def is_held_out(package: str) -> bool:
     """Whether a package's files choose the threshold rather than teach."""
     return zlib.crc32(package.encode()) % _HELD_OUT == 0
-
-
-def _labelled(
-    text: str,
-    ids: npt.NDArray[np.int32],
-    offsets: npt.NDArray[np.int32],
-    spans: Sequence[Span],
-    tagger: Tagger,
-    *,
-    held_out: bool,
-) -> _Labelled:
-    """Mark the tokens of spans; those that the patterns find anyway need no tagger."""
-    smallest = tagger.operating_points[_THOROUGH]
-    covered = [(span.start, span.end) for span in find_patterns(text)]
-    targets = np.zeros(len(ids), np.float32)
-    ranges = []
-    for span in spans:
-        if any(start < span.end and span.start < end for start, end in covered):
-            continue
-        first = int(np.searchsorted(offsets[:, 1], span.start, side="right"))
-        last = int(np.searchsorted(offsets[:, 0], span.end, side="left"))
-        if span.score >= smallest[span.label]:
-            targets[first:last] = 1
-            ranges.append((first, last, span.label))
-        else:
-            targets[first:last] = np.maximum(targets[first:last], span.score / 2)
-    return _Labelled(ids, targets, ranges, held_out)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -286,6 +300,8 @@ def _fit(documents: Sequence[_Labelled], embeddings: Tensor, config: RouterConfi
             schedule.step()
             losses.append(loss.item())
         _LOG.info("router: epoch %d of %d, loss %.4f", epoch + 1, config.epochs, np.mean(losses))
+    with torch.no_grad():  # as the graph keeps it, so that the threshold is chosen on its scores
+        model.embeddings.weight.copy_(model.embeddings.weight.half())
     return model.eval()
 
 
@@ -328,18 +344,24 @@ def _with_threshold(
         scores = router.scores(document.ids)
         starts = np.asarray(chunk_starts(len(scores), chunks))
         highest = np.array([scores[s : s + chunks.max_tokens].max() for s in starts])
-        chunk_scores.append(highest)
+        if document.is_file:
+            chunk_scores.append(highest)
         for first, last, label in document.spans:
             covering = (starts < last) & (starts + chunks.max_tokens > first)
             span_scores.append((float(highest[covering].max()), label))
     span_scores.sort()
-    threshold = span_scores[int(config.lost * len(span_scores))][0]
     every = np.concatenate(chunk_scores)
+
+    def losing(share: float) -> float:
+        return span_scores[int(share * len(span_scores))][0]
+
+    threshold = losing(config.lost) - _ROUNDING
     report = RouterReport(
         spans=Counter(label for _, label in span_scores),
         kept=Counter(label for score, label in span_scores if score >= threshold),
         chunks=len(every),
         read=int((every >= threshold).sum()),
+        trade={share: float((every >= losing(share)).mean()) for share in _SHARES_LOST},
         left_out=left_out,
     )
     state = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
