@@ -8,6 +8,16 @@ that begins with a literal or a character class, and looks at a bounded stretch 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pii.accounts import (
+    find_addressed_handles,
+    find_checked_in,
+    find_home_directories,
+    find_log_authors,
+    find_mentions,
+    find_note_authors,
+    find_profiles,
+    find_short_repositories,
+)
 from pii.addresses import find_emails, find_hidden_emails, find_ipv4, find_ipv6
 from pii.boundaries import Found
 from pii.credentials import (
@@ -108,6 +118,54 @@ RULES: tuple[PatternRule, ...] = (
         label="PASSWORD",
         description="Quoted literal of letters and digits assigned to a password or pass phrase",
         find=find_assigned_passwords,
+    ),
+    PatternRule(
+        name="profile",
+        label="USERNAME",
+        description="Owner of a profile at a code host: github.com/USER, launchpad.net/~USER",
+        find=find_profiles,
+    ),
+    PatternRule(
+        name="short-repository",
+        label="USERNAME",
+        description='Owner in "repository": "USER/tool" and in uses: USER/tool@v1',
+        find=find_short_repositories,
+    ),
+    PatternRule(
+        name="home-directory",
+        label="USERNAME",
+        description="User of a home directory or page: /home/USER, C:\\Users\\USER, host/~USER/",
+        find=find_home_directories,
+    ),
+    PatternRule(
+        name="note-author",
+        label="USERNAME",
+        description="User in TODO(USER), FIXME(USER) and the like",
+        find=find_note_authors,
+    ),
+    PatternRule(
+        name="checked-in",
+        label="USERNAME",
+        description="User in a keyword of version control: $Id: ... USER Exp $",
+        find=find_checked_in,
+    ),
+    PatternRule(
+        name="mention",
+        label="USERNAME",
+        description="Handle in a credit: by @USER, thanks @USER, (@USER)",
+        find=find_mentions,
+    ),
+    PatternRule(
+        name="addressed-handle",
+        label="USERNAME",
+        description="Handle before an e-mail address that has it in it: USER <USER@...>",
+        find=find_addressed_handles,
+    ),
+    PatternRule(
+        name="log-author",
+        label="USERNAME",
+        description="Handle on a line of its own in a change log: [ USER ]",
+        find=find_log_authors,
     ),
 )
 """All detectors; names are unique. Of two that find the same span the first names it."""
