@@ -19,10 +19,16 @@ from pii.accounts import (
     find_short_repositories,
 )
 from pii.addresses import find_emails, find_hidden_emails, find_ipv4, find_ipv6
-from pii.boundaries import Found
-from pii.credentials import (
+from pii.assignments import (
     find_assigned_keys,
     find_assigned_passwords,
+    find_assigned_users,
+    find_login_calls,
+    find_option_credentials,
+    find_option_passwords,
+)
+from pii.boundaries import Found
+from pii.credentials import (
     find_basic_auth,
     find_bearer_tokens,
     find_jwts,
@@ -116,8 +122,32 @@ RULES: tuple[PatternRule, ...] = (
     PatternRule(
         name="assigned-password",
         label="PASSWORD",
-        description="Quoted literal of letters and digits assigned to a password or pass phrase",
+        description="Literal given to a password or pass phrase: code, JSON, YAML, XML, SQL, options",
         find=find_assigned_passwords,
+    ),
+    PatternRule(
+        name="login-call",
+        label="PASSWORD",
+        description='User and password of a call: login("USER", "PASSWORD")',
+        find=find_login_calls,
+    ),
+    PatternRule(
+        name="option-credentials",
+        label="PASSWORD",
+        description="User and password of an option: curl -u USER:PASSWORD",
+        find=find_option_credentials,
+    ),
+    PatternRule(
+        name="option-password",
+        label="PASSWORD",
+        description="Password of a short option: sshpass -p, mysql -p, /p:, -passin pass:",
+        find=find_option_passwords,
+    ),
+    PatternRule(
+        name="assigned-user",
+        label="USERNAME",
+        description='Handle given to a user name or login: username = "USER"',
+        find=find_assigned_users,
     ),
     PatternRule(
         name="profile",
