@@ -75,7 +75,7 @@ def find_profiles(text: str) -> Iterator[Found]:
 def _begins_host(text: str, at: int) -> bool:
     """Whether the name of a host begins here, or after "www."."""
     before = text[at - 1 : at]
-    return before not in WORD_CHARS and before not in (".", "-") or text.endswith("www.", 0, at)
+    return before not in (*WORD_CHARS, ".", "-") or text.endswith("www.", 0, at)
 
 
 _REPOSITORY_FIELD = re.compile(
@@ -104,7 +104,7 @@ _HOST_BEFORE = re.compile(r"(?:https?|ftp)://[\w.:-]{1,80}\Z")
 
 
 def find_home_directories(text: str) -> Iterator[Found]:
-    """Users in /home/USER, /Users/USER, C:\\Users\\USER and http://host/~USER/."""
+    r"""Users in /home/USER, /Users/USER, C:\\Users\\USER and http://host/~USER/."""
     for literal in ("/home/", "/Users/"):
         at = text.find(literal)
         while at >= 0:

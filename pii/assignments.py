@@ -49,6 +49,11 @@ _ASSIGNED_KEY = re.compile(
     r"\s{0,4}(?P<quote>\\?[\"'`]|)(?P<value>[A-Za-z0-9+/=_.~-]{10,512}+)(?P<after>.?)",
     re.DOTALL | re.IGNORECASE,
 )
+_QUOTED_SECRET = re.compile(
+    _NAME_END + r"\\?[\"'\])]{0,2}\s{0,3}(?:=|:=|=>|:)\s{0,3}"
+    r"(?P<quote>[\"'`])(?P<value>[^\s\"'`<>\\{}()\[\]/:]{8,128}+)(?P=quote)",
+    re.IGNORECASE,
+)
 _KEY_QUALIFIER = re.compile(
     r"(?:api|access|secret|private|consumer|auth|encryption|signing|master|shared|session|license)"
     r"[_-]?\Z",
@@ -58,32 +63,35 @@ _NO_SECRET_TOKEN = re.compile(
     r"(?:page|next|continuation|pagination|cursor|public_?key|resume|sync)[_-]?\Z", re.IGNORECASE
 )
 _CAMEL_WORD = re.compile(r"(?:\A|[A-Z])[a-z]{3,40}")
-_KEY_NAMES = ("token", "Token", "TOKEN", "secret", "Secret", "SECRET", "key", "Key", "KEY")
+_KEY_NAMES = ("token", "secret", "key")
 
 
 def find_assigned_keys(text: str) -> Iterator[Found]:
     """Random-looking literals assigned to a token, secret, API key or the like."""
+    lower = lower_of(text)
     for start, end in _apart(
         hit
         for name in _KEY_NAMES
-        for at in _places(text, name)
+        for at in _places(lower, name)
         if (hit := _assigned_key(text, at + len(name), name)) is not None
     ):
         yield start, end, "KEY"
 
 
 def _assigned_key(text: str, at: int, name: str) -> Extent | None:
-    if name.lower() == "key" and not _KEY_QUALIFIER.search(text[max(0, at - 14) : at - 3]):
+    if name == "key" and not _KEY_QUALIFIER.search(text[max(0, at - 14) : at - 3]):
+        return None
+    if name == "token" and _NO_SECRET_TOKEN.search(text[max(0, at - 24) : at - 5]):
         return None
     hit = _ASSIGNED_KEY.match(text, at)
-    if hit is None or not _literal_ends(hit):
-        return None
-    if name.lower() == "token" and _NO_SECRET_TOKEN.search(text[max(0, at - 24) : at - 5]):
-        return None
-    if re.fullmatch(UUID, hit["value"]):
-        # A key can be a UUID; a "token" that is one is mostly the identifier of a request.
-        return None if name.lower() == "token" else hit.span("value")
-    return hit.span("value") if _is_random(hit["value"]) else None
+    if hit is not None and _literal_ends(hit):
+        if re.fullmatch(UUID, hit["value"]):
+            # A key can be a UUID; a "token" that is one is mostly the identifier of a request.
+            return None if name == "token" else hit.span("value")
+        if _is_random(hit["value"]):
+            return hit.span("value")
+    hit = _QUOTED_SECRET.match(text, at)
+    return hit.span("value") if hit is not None and _is_mixed(hit["value"]) else None
 
 
 def _literal_ends(hit: re.Match[str]) -> bool:
@@ -103,6 +111,13 @@ def _is_random(value: str) -> bool:
     kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in value if c.isalnum()]
     changes = sum(a != b for a, b in pairwise(kinds))
     return "d" in kinds and changes >= max(4, len(kinds) / 6)
+
+
+def _is_mixed(value: str) -> bool:
+    """Whether signs stand among letters and digits that no identifier or address has."""
+    signs = sum(not char.isalnum() and char not in "_-.,;$@%" for char in value)
+    kinds = ["d" if char.isdigit() else "u" if char.isupper() else "l" for char in value]
+    return signs > 0 and "d" in kinds and sum(a != b for a, b in pairwise(kinds)) >= 4
 
 
 # --- Passwords -----------------------------------------------------------------------------------
@@ -238,9 +253,9 @@ def find_assigned_passwords(text: str) -> Iterator[Found]:
         if (hit := _assigned_password(text, at)) is not None
     ]
     hits += [
-        hit.span("value")
+        sql.span("value")
         for at in _places(lower, "identified ")
-        if (hit := _IDENTIFIED.match(text, at)) is not None
+        if (sql := _IDENTIFIED.match(text, at)) is not None
     ]
     for start, end in _apart(hits):
         yield start, end, "PASSWORD"
@@ -306,12 +321,11 @@ def _can_be_password(value: str) -> bool:
     )
 
 
-# --- User and password of one call -----------------------------------------------------------------
+# --- User and password of one call ---------------------------------------------------------------
 
 _PAIR_CALLS = (
-    "login(", "Login(", "logIn(", "log_in(", "auth(", "Auth(", "auth=(", "authenticate(",
-    "Authenticate(", "credentials(", "Credentials(", "basic(", "BasicAuth(", "UserPassword(",
-    "Authentication(", "NetworkCredential(",
+    "login(", "log_in(", "auth(", "auth=(", "enticate(", "entication(", "redentials(",
+    "redential(", "basic(", "userpassword(",
 )  # fmt: skip
 _PAIR = re.compile(
     rf"\(\s{{0,3}}[bu]?(?P<left>[\"'])(?P<user>{_VALUE})(?P=left)\s{{0,2}},\s{{0,3}}"
@@ -321,11 +335,12 @@ _PAIR = re.compile(
 
 
 def find_login_calls(text: str) -> Iterator[Found]:
-    """User and password of `login("user", "password")`, `auth=("user", "password")` and the like."""
+    """User and password of `login("user", "password")`, `auth=("user", "password")` and so on."""
+    lower = lower_of(text)
     found = {
         hit
         for call in _PAIR_CALLS
-        for at in _places(text, call)
+        for at in _places(lower, call)
         if (hit := _PAIR.match(text, at + len(call) - 1)) is not None
     }
     for hit in sorted(found, key=lambda hit: hit.start()):
@@ -384,7 +399,7 @@ def _option_password(text: str, at: int, literal: str) -> re.Match[str] | None:
     return hit if hit is not None and _can_be_password(hit["value"]) else None
 
 
-# --- User names ------------------------------------------------------------------------------------
+# --- User names ----------------------------------------------------------------------------------
 
 _USER_GIVEN = re.compile(
     r"(?:user_?name|login_?name|screen_?name|login)\\?[\"'`]?[\])]?\s{0,3}(?:===?|:=|=>|[:=])\s{0,8}"

@@ -141,6 +141,22 @@ def find_basic_auth(text: str) -> Iterator[Found]:
     return _find_authorization(text, ("Basic", "basic"), _BASIC, _is_user_password)
 
 
+_REGISTRY_AUTH = re.compile(
+    r"_?auth\"?\s{0,3}[:=]\s{0,3}[\"']?(?P<value>[A-Za-z0-9+/]{8,400}={0,2})(?![A-Za-z0-9+/=_-])"
+)
+
+
+def find_registry_auth(text: str) -> Iterator[Found]:
+    """Base64 of user:password in Docker's config.json and .npmrc: `"auth": "..."`, `_auth=...`."""
+    for literal in ('auth"', "_auth"):
+        at = text.find(literal)
+        while at >= 0:
+            hit = _REGISTRY_AUTH.match(text, at)
+            if hit is not None and _is_user_password(hit["value"]):
+                yield *hit.span("value"), "KEY"
+            at = text.find(literal, at + 1)
+
+
 def find_bearer_tokens(text: str) -> Iterator[Found]:
     """Values of Bearer authorization (RFC 6750) that look random."""
     return _find_authorization(text, ("Bearer", "bearer"), _BEARER, _looks_random)

@@ -436,72 +436,76 @@ def _is_owner_of_its_name(owner: str, after: str) -> bool:
     if repository is None:
         return False
     name = repository[1].removesuffix(".git").strip(".")
-    stem = re.split(r"[.]", name)[0]
+    if name.endswith((".github.io", ".gitlab.io")):  # somebody's pages
+        return False
+    stem = name.partition(".")[0]
     return min(len(stem), len(owner)) > 2 and (stem in owner or owner in name)
 
 
 _ORGANISATIONS = _words(
-    """18f 42bv a11yproject abseil acme actions activeadmin adafruit adobe aio-libs airbnb akka algolia
-    alibaba allenai amzn anchore android angular ansible ansible-collections ant-design antlr apache
-    apereo apollographql appium apple appveyor arduino arm-software asdf-vm asfd asyncapi
-    atlassian atom auth0 autodesk automattic aws aws-actions aws-samples awslabs axios azure azuread
+    """18f 42bv a11yproject abseil acme actions activeadmin adafruit adobe aio-libs airbnb akka
+    algolia alibaba allenai amzn anchore android angular ansible ansible-collections ant-design
+    antlr apache apereo apollographql appium apple appveyor arduino arm-software asdf-vm asyncapi
+    atlassian auth0 autodesk automattic aws aws-actions aws-samples awslabs axios azure azuread
     babel backbone bazelbuild benchmark-action bitcoin bitnami bitwarden blender boostorg bower
     braintree brave brightcove bufbuild bugsnag buildpacks bytecodealliance bytedance c-ares
-    cakephp canonical celery ceph certbot chalk charmbracelet chefkeeper cilium circleci clickhouse
-    cloudflare cloudfoundry cncf cockroachdb codecov codeigniter codemirror coffeescript composer
-    confluentinc conda conda-forge containerd containers coreos cosmos couchbase cpp-httplib crate
-    cucumber cupy curl cypress-io cython d3 dart-lang dask databricks datadog datastax dcloudio
-    debian definitelytyped deislabs denoland discourse django django-oscar docker docker-library
-    doctrine dotnet dropbox drupal eclipse elastic electron elixir-lang elm emacs-mirror
-    emberjs encode envoyproxy erlang es-shims esnext ethereum etcd-io expressjs exercism
-    fabric facebook facebookincubator facebookresearch fasterxml fastify fedora-infra feathersjs
-    ffmpeg firebase fish-shell flatpak fluent flutter fog fortawesome freebsd freedesktop freeipa
-    freerdp friendsofphp friendsofsymfony gatsbyjs getsentry ghost gin-gonic git git-lfs
-    github githubocto gitlab gitlabhq gnome gnu go-chi go-check go-gorm go-kit go-logr go-openapi
-    go-playground go-redis go-sql-driver go-yaml gofrs gogits gogo goharbor golang golang-jwt
-    golangci google google-github-actions googleapis googlechrome googlecloudplatform gorilla
-    gradle grafana grails graphql grpc grpc-ecosystem gruntjs gulpjs guzzle h5bp haml hapijs
-    hashicorp haskell haxefoundation helm heroku hexojs home-assistant homebrew httpie hubotio
-    huggingface hyperium hyperledger ibm icu4j ietf influxdata intel intellij ionic-team ipfs
-    istio iterative jasmine jazzband jboss jekyll jenkins-x jenkinsci jestjs
-    jetbrains jquery json-api json-schema json-schema-org julialang junit-team jupyter
-    jupyter-server jupyterlab k3s-io kaggle karma-runner kde keras-team khan khronosgroup kitware
-    knex kong kotlin kubernetes kubernetes-client kubernetes-csi kubernetes-sigs kylinsoft laminas
-    langchain-ai laravel latte leaflet less level lettuce-io libgit2 libuv lib linkerd linkedin
-    linux-audit linux-nfs linux-pam llvm localstack lodash loadimpact lodash-archive lua magento
-    mantine-dev mapbox mariadb markedjs mashape material-components materialize matplotlib
-    mattermost matomo-org meteor metacpan micronaut microsoft mime-types mirage mit moby mochajs
-    moment mongodb mongodb-js mono mozilla mozilla-mobile mozilla-services msgpack mui mysql
-    n8n-io nasa nats-io ndjson neovim nestjs netbox netdata netflix netlify netty nextcloud
-    nginx nginxinc nixos nltk nock node-fetch nodeschool nodejs nodemailer nodejitsu notaryproject
-    npm numpy nuxt nvidia nvm-sh oai oauth-wg oauth2-proxy octokit odoo offensive-security
-    officedev ohmyzsh onelogin open-mpi open-policy-agent open-quantum-safe open-telemetry openai
-    openapitools opencontainers opencv openid openjdk openresty openshift openssh openssl openstack
-    opensuse opentracing openvpn openwrt openzeppelin oracle orgs ory osgeo owasp owncloud pallets
-    pallets-eco palantir pandas-dev parcel-bundler passport paypal pelican percona perl petstore
-    phoenixframework php php-fig phpmyadmin phpstan pika pingcap pinterest pivotal pkg pkgjs plotly
-    pmndrs pocoo pointfreeco postcss postgres postgresql postmanlabs powershell preactjs prettier
-    prisma processing projectatomic projectcalico prometheus protobufjs psf psr pry psycopg puma
-    puppeteer puppetlabs purescript py-pdf pybuilder pyca pycontribs pycqa pydantic pydata pyenv pyinstaller
-    pypa pypi pypy pyramid pytest-dev python python-attrs python-pillow python-poetry pytorch qmk qt
-    quarkusio rabbitmq rack rackspace rails raspberrypi ray-project react-bootstrap react-component
+    cakephp canonical celery ceph certbot chalk charmbracelet chefkeeper cilium circleci
+    clickhouse cloudflare cloudfoundry cncf cockroachdb codecov codeigniter codemirror
+    coffeescript composer conda conda-forge confluentinc containerd containers coreos cosmos
+    couchbase cpp-httplib crate cucumber cupy curl cypress-io cython d3 dart-lang dask databricks
+    datadog datastax dcloudio debian definitelytyped deislabs denoland discourse django
+    django-oscar docker docker-library doctrine dotnet dropbox drupal eclipse elastic electron
+    elixir-lang elm emacs-mirror emberjs encode envoyproxy erlang es-shims esnext etcd-io ethereum
+    exercism expressjs fabric facebook facebookincubator facebookresearch fasterxml fastify
+    feathersjs fedora-infra ffmpeg firebase fish-shell flatpak fluent flutter fortawesome freebsd
+    freedesktop freeipa freerdp friendsofphp friendsofsymfony gatsbyjs getsentry ghost gin-gonic
+    git git-lfs github githubocto gitlab gitlabhq gnome gnu go-check go-chi go-gorm go-kit go-logr
+    go-openapi go-playground go-redis go-sql-driver go-yaml gofrs gogits gogo goharbor golang
+    golang-jwt golangci google google-github-actions googleapis googlechrome googlecloudplatform
+    gorilla gradle grafana grails graphql grpc grpc-ecosystem gruntjs gulpjs guzzle h5bp haml
+    hapijs hashicorp haskell haxefoundation helm heroku hexojs home-assistant homebrew httpie
+    hubotio huggingface hyperium hyperledger ibm icu4j ietf influxdata intel intellij ionic-team
+    ipfs istio iterative jasmine jazzband jboss jekyll jenkins-x jenkinsci jestjs jetbrains jquery
+    json-api json-schema json-schema-org julialang junit-team jupyter jupyter-server jupyterlab
+    k3s-io kaggle karma-runner kde keras-team khronosgroup kitware knex kong kotlin kubernetes
+    kubernetes-client kubernetes-csi kubernetes-sigs kylinsoft laminas langchain-ai laravel latte
+    leaflet less lettuce-io level lib libgit2 libuv linkedin linkerd linux-audit linux-nfs
+    linux-pam llvm loadimpact localstack lodash lua magento mantine-dev mapbox mariadb markedjs
+    mashape material-components materialize matomo-org matplotlib mattermost metacpan meteor
+    micronaut microsoft mime-types mit moby mochajs moment mongodb mongodb-js mono mozilla
+    mozilla-mobile mozilla-services msgpack mui mysql n8n-io nasa nats-io ndjson neovim nestjs
+    netbox netdata netflix netlify netty nextcloud nginx nginxinc nixos nltk nock node-fetch
+    nodejitsu nodejs nodemailer nodeschool notaryproject npm numpy nuxt nvidia nvm-sh oai oauth-wg
+    oauth2-proxy octokit odoo offensive-security officedev ohmyzsh onelogin open-mpi
+    open-policy-agent open-quantum-safe open-telemetry openai openapitools opencontainers opencv
+    openid openjdk openresty openshift openssh openssl openstack opensuse opentracing openvpn
+    openwrt openzeppelin oracle ory osgeo owasp owncloud palantir pallets pallets-eco pandas-dev
+    parcel-bundler passport paypal pelican percona perl petstore phoenixframework php php-fig
+    phpmyadmin phpstan pika pingcap pinterest pivotal pkg pkgjs plotly pmndrs pocoo pointfreeco
+    postcss postgres postgresql postmanlabs powershell preactjs prettier prisma projectatomic
+    projectcalico prometheus protobufjs psf psr psycopg puma puppeteer puppetlabs purescript
+    py-pdf pybuilder pyca pycontribs pycqa pydantic pydata pyenv pyinstaller pypa pypi pypy
+    pyramid pytest-dev python python-attrs python-pillow python-poetry pytorch qmk qt quarkusio
+    rabbitmq rack rackspace rails raspberrypi ray-project react-bootstrap react-component
     reactivex reactjs readthedocs redhat redis redis-rb reduxjs remix-run request resque restic
-    restify rollup rom-rb rspec rstudio rubocop rubocop-hq ruby rubygems rust-lang rust-lang-nursery
-    sagemath salesforce saltstack samba sass scala scikit-learn scipy scrapy sdl seleniumhq segmentio
-    semantic-release sendgrid sentry serverless servo shopify signalapp sinatra sinonjs slackapi
-    slackhq slimphp slint-ui smallstep snyk socketio sol socketry solana-labs solidusio sonarsource
-    sourcegraph spaceship-prompt sphinx-doc splunk spotify spray spring-cloud spring-io spring-projects
-    sqlalchemy sqlite square squid-cache sshnet standard statsd statsmodels stripe strapi strongloop
-    stylelint stretchr sumologic supabase sveltejs swagger-api swc-project swiftlang sympa symfony
-    symfony-cmf sympy systemd tailwindlabs tc39 tcltk telegramdesktop tencent tensorflow terraform-aws-modules
-    thephpleague theupdateframework thoughtbot tinymce tokio-rs toml-lang torproject
-    travis-ci trailofbits tsuru twbs twilio twisted twitter typescript-eslint
-    typo3 uber uber-go ubuntu uikit unicode-org unshiftio unjs ultralytics upptime valkey-io vagrant vapor
-    vercel vim vitejs vmware voxpupuli vscode vuejs vuetifyjs w3c wagtail weaveworks web-platform-tests
-    webassembly webpack webpack-contrib webrtc websockets whatwg wikimedia wildfly winstonjs woocommerce
-    wordpress x-stream xamarin xing yahoo yandex yarnpkg yeoman yiisoft youtube zalando zend
-    zendframework zeit zerobrew zeromq zeromq-js zopefoundation zsh-users""".replace("\n", " ")
+    restify rollup rom-rb rspec rstudio rubocop rubocop-hq ruby rubygems rust-lang
+    rust-lang-nursery sagemath salesforce saltstack samba sass scala scikit-learn scipy scrapy sdl
+    segmentio seleniumhq semantic-release sendgrid sentry serverless servo shopify signalapp
+    sinatra sinonjs slackapi slackhq slimphp slint-ui smallstep snyk socketio socketry solana-labs
+    solidusio sonarsource sourcegraph spaceship-prompt sphinx-doc splunk spotify spring-cloud
+    spring-io spring-projects sqlalchemy sqlite square squid-cache sshnet standard statsd
+    statsmodels strapi stretchr stripe strongloop stylelint sumologic supabase sveltejs
+    swagger-api swc-project swiftlang symfony symfony-cmf sympa sympy systemd tailwindlabs tc39
+    tcltk telegramdesktop tencent tensorflow terraform-aws-modules thephpleague theupdateframework
+    thoughtbot tinymce tokio-rs toml-lang torproject trailofbits travis-ci tsuru twbs twilio
+    twisted twitter typescript-eslint typo3 uber uber-go ubuntu uikit ultralytics unicode-org unjs
+    unshiftio upptime vagrant valkey-io vercel vim vitejs vmware voxpupuli vscode vuejs vuetifyjs
+    w3c wagtail weaveworks web-platform-tests webassembly webpack webpack-contrib webrtc
+    websockets whatwg wikimedia wildfly winstonjs woocommerce wordpress x-stream xamarin xing
+    yahoo yandex yarnpkg yeoman yiisoft youtube zalando zeit zend zendframework zerobrew zeromq
+    zeromq-js zopefoundation zsh-users"""
 )
+"""Accounts of code hosts that belong to no person."""
 _OF_ORGANISATION = re.compile(
     r"[\w-]{2,36}(?:js|[-_](?:org|team|labs?|hq|io|project|group|foundation|community|software|"
     r"lang|apis?|sdk|tools|server|inc|ltd|plugins?|modules?|archive|contrib|core|framework))|"

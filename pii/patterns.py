@@ -18,7 +18,7 @@ from pii.accounts import (
     find_profiles,
     find_short_repositories,
 )
-from pii.addresses import find_emails, find_hidden_emails, find_ipv4, find_ipv6
+from pii.addresses import find_emails, find_escaped_emails, find_hidden_emails, find_ipv4, find_ipv6
 from pii.assignments import (
     find_assigned_keys,
     find_assigned_passwords,
@@ -33,6 +33,7 @@ from pii.credentials import (
     find_bearer_tokens,
     find_jwts,
     find_private_keys,
+    find_registry_auth,
     find_url_credentials,
     token_finder,
 )
@@ -50,6 +51,8 @@ class PatternRule:
     description: str
     find: Callable[[str], Iterator[Found]]
     """Yields hits; those of one rule do not overlap."""
+    keywords: tuple[str, ...] = ()
+    """If there are any, a text has no hit without one of them in one of its long words."""
 
 
 RULES: tuple[PatternRule, ...] = (
@@ -64,6 +67,12 @@ RULES: tuple[PatternRule, ...] = (
         label="EMAIL",
         description='E-mail address written out: "john at foo dot org", "john (at) foo.org"',
         find=find_hidden_emails,
+    ),
+    PatternRule(
+        name="email-escaped",
+        label="EMAIL",
+        description="E-mail address in a URL, with %40 for @",
+        find=find_escaped_emails,
     ),
     PatternRule(
         name="ipv4",
@@ -102,6 +111,12 @@ RULES: tuple[PatternRule, ...] = (
         find=find_basic_auth,
     ),
     PatternRule(
+        name="registry-auth",
+        label="KEY",
+        description="Base64 of user:password in a setting of Docker or npm",
+        find=find_registry_auth,
+    ),
+    PatternRule(
         name="bearer-token",
         label="KEY",
         description="Bearer authorization value that looks random",
@@ -109,7 +124,11 @@ RULES: tuple[PatternRule, ...] = (
     ),
     *(
         PatternRule(
-            name=rule.name, label=rule.label, description=rule.description, find=token_finder(rule)
+            name=rule.name,
+            label=rule.label,
+            description=rule.description,
+            find=token_finder(rule),
+            keywords=() if rule in CONTEXT_RULES or " " in rule.regex else rule.keywords,
         )
         for rule in (*PREFIX_RULES, *CONTEXT_RULES)
     ),
@@ -122,7 +141,7 @@ RULES: tuple[PatternRule, ...] = (
     PatternRule(
         name="assigned-password",
         label="PASSWORD",
-        description="Literal given to a password or pass phrase: code, JSON, YAML, XML, SQL, options",
+        description="Literal given to a password or pass phrase in code, data, XML, SQL or options",
         find=find_assigned_passwords,
     ),
     PatternRule(
@@ -212,9 +231,28 @@ def find_patterns(text: str, disabled: frozenset[str] = frozenset()) -> list[Spa
         Spans of kind `real` in order of their start, none overlapping another. Of two hits that
         overlap the longer stays.
     """
+    dense = _long_words(text)
     return resolve_overlaps(
         Span(start=start, end=end, label=label, source=f"pattern:{rule.name}")
         for rule in RULES
         if rule.name not in disabled
+        and (not rule.keywords or any(keyword in dense for keyword in rule.keywords))
         for start, end, label in rule.find(text)
     )
+
+
+_LONG_WORD = 20
+"""No key that is known by its prefix is shorter."""
+_BLOCK = 1 << 16
+
+
+def _long_words(text: str) -> str:
+    """The words of a text that are long enough for a key: a fraction of it, quick to search."""
+    words: list[str] = []
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _BLOCK)
+        end = len(text) if end < 0 else end
+        words += [word for word in text[start:end].split() if len(word) >= _LONG_WORD]
+        start = end
+    return "\n".join(words)
