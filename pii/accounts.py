@@ -157,10 +157,10 @@ def find_checked_in(text: str) -> Iterator[Found]:
             at = text.find(keyword, at + len(keyword))
 
 
-_MENTION = re.compile(rf"@(?P<user>{_HANDLE})(?![\w@/.]*[\w/@])")
+_MENTION = re.compile(rf"@(?P<user>{_HANDLE})(?![\w@/.]{{0,64}}[\w/@])")
 _CREDIT_BEFORE = re.compile(
-    r"(?:\b(?:by|[Tt]hanks,?|[Tt]hanks to|[Tt]hank you,?|[Cc][Cc]:?|[Cc]redits? to|[Rr]eported by|"
-    r"[Ff]rom|[Ss]ee|author:?)|\n *-|@[\w-]{1,39}(?:,| and| &|, and)) ?\[?\Z"
+    r"(?:\b(?:by|[Tt]hanks,?|[Tt]hanks to|[Tt]hank you,?|[Cc][Cc]:?|[Cc]redits? to|[Ff]rom|"
+    r"author:?)|\n {0,8}-) ?\[?(?:@[\w-]{1,39}(?:, and|,| and| &) ){0,9}\Z"
 )
 _GITHUB_LINK = re.compile(r"\]\(https?://github\.com/")
 _FENCED = {"(": ")", "[": "]", "<": ">"}
@@ -180,7 +180,7 @@ def find_mentions(text: str) -> Iterator[Found]:
 
 
 def _is_credit(text: str, at: int, end: int) -> bool:
-    if _CREDIT_BEFORE.search(text, max(0, at - 44), at):
+    if _CREDIT_BEFORE.search(text, max(0, at - 200), at):
         return True
     fence = _FENCED.get(text[at - 1 : at])
     if fence is None or not text.startswith(fence, end):

@@ -141,7 +141,19 @@ _NO_PASSWORD_NAME = re.compile(
 )
 _VALUE = r"[^\s\"'`<>\\]{2,64}+"
 _LITERAL = rf"(?:[rbu@](?=[\"']))?(?P<quote>\\?[\"'`])(?P<value>{_VALUE})(?P<after>\\?[\"'`])"
-_USER_NEAR = re.compile(r"user|login|auth|host|smtp|mail|acc(?:oun)?t|rpc|proxy|db_", re.IGNORECASE)
+_USER_WORDS = (
+    "user",
+    "login",
+    "auth",
+    "host",
+    "smtp",
+    "mail",
+    "account",
+    "acct",
+    "rpc",
+    "proxy",
+    "db_",
+)
 _COMPARES = re.compile(
     r"(?:assert|equal|cmp|expect)\w{0,24}\s{0,2}\([^()\n;]{0,60}(?:\.|->)\Z", re.IGNORECASE
 )
@@ -180,7 +192,7 @@ _FORMS = (
             rf"(?:[!=]==?|:=|=>|[:=])\s{{0,24}}{_LITERAL}"
         )
     ),
-    _Form(re.compile(rf"\(\s{{0,2}}{_LITERAL}\s{{0,2}}[,)]"), short=False),
+    _Form(re.compile(rf"\(\s{{0,2}}{_LITERAL}\s{{0,2}}(?:\)|,(?!\s?[\"']))"), short=False),
     _Form(re.compile(rf" {{1,2}}{_LITERAL}"), short=False),  # of SQL
     _Form(re.compile(rf"\)?,\s{{0,3}}{_LITERAL}\s{{0,2}}[,)]"), _COMPARES),
     _Form(re.compile(rf"[\"']\s{{0,2}},\s{{0,2}}{_LITERAL}"), _PUTS),
@@ -231,12 +243,16 @@ _NO_VALUES = frozenset(
     strong medium""".split()
 )
 _NO_VALUE = re.compile(
-    # Constants, classes, services, content types, paths, prompts, calls, expressions
-    r"[A-Z][A-Z0-9]*_[A-Z0-9_]+|(?:[A-Z]?[a-z]{2,20})?(?:[A-Z][a-z]{2,20}){2,8}|Password[A-Z]\w*|"
-    r"(?:[A-Za-z]{1,20}[_-]?){0,4}(?i:passwords?|passwd)|@[a-z_]+|:[a-z_.]+|[\w.-]{1,40}/[\w.+-]{1,60}|(?:\w{1,40}\.){2,8}\w{1,40}|"
-    r"\w{1,40}::.*|\^.*|.*:|--?[A-Za-z].*|\.{0,2}/.*|\w{1,20}://.*|[\w.]{1,40}\(.*|[+,.%].*\.?|.*\\d.*"
+    # Constants, classes, names of fields
+    r"[A-Z][A-Z0-9]{0,40}_[A-Z0-9_]{1,64}|(?:[A-Z]?[a-z]{2,20})?(?:[A-Z][a-z]{2,20}){2,8}|Password[A-Z]\w{0,64}|"
+    r"[A-Za-z_-]{0,60}(?i:passwords?|passwd)|"
+    # Services, symbols, types of contents, members, scopes, calls
+    r"@[a-z_]{1,64}|:[a-z_.]{1,64}|[\w.-]{1,40}/[\w.+-]{1,60}|(?:\w{1,40}\.){2,8}\w{1,40}|"
+    r"\w{1,40}::.{0,64}|[\w.]{1,40}\(.{0,64}|"
+    # Rules, expressions, prompts, options, paths, URLs, formats
+    r"[a-z]{2,20}\|.{0,64}|\^.{0,64}|.{0,64}:|--?[A-Za-z].{0,64}|\.{0,2}/.{0,64}|[+,.%].{0,64}"
 )
-_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,64}")
 _SETTING_LINE = re.compile(
     r"[ \t#;]{0,12}(?:\[[\w .:-]{1,60}\]|(?:- )?[A-Za-z][\w.-]{0,60}[ \t]{0,8}[:=]"
     r"(?:[ \t]{0,8}[^\s()\[\]{};\"',]{1,120})?)[ \t]{0,8}"
@@ -289,7 +305,8 @@ def _assigned_password(text: str, at: int) -> Extent | None:
 
 def _beside_user(text: str, at: int, end: int) -> bool:
     """Whether a user or host is named nearby: `pass` is also the opposite of `fail`."""
-    return _USER_NEAR.search(text, max(0, at - 160), end + 80) is not None
+    near = text[max(0, at - 160) : end + 80].lower()
+    return any(word in near for word in _USER_WORDS)
 
 
 def _is_no_word(text: str, hit: re.Match[str], whole_line: bool) -> bool:
