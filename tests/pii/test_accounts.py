@@ -157,6 +157,7 @@ def test_of_several_credited_handles_each_is_found():
         "use @next and @latest instead",
         "by @decorator.call",
         "see @ref{x}",
+        "- mend it (@obrandt once more)",
         "foo@bar",
     ],
 )

@@ -99,6 +99,9 @@ def test_without_quotes_a_value_of_letters_and_figures_is_found_among_settings(f
         'password: "/path/to/it"',
         "'password' => 'Confirmed'",
         "password = password2",
+        'user = x; trespass = "zanzibar"',
+        "user = x7\npassword = arg1\nf(arg1)\n",
+        'password: "5/m/user1"',
         "password: str = None",
         "password: Uint8Array",
         'bypass = "zanzibar"',
@@ -196,6 +199,7 @@ def test_a_short_option_without_a_literal_has_no_password(text):
 def test_a_quoted_secret_with_signs_is_a_key_and_an_identifier_with_signs_is_none():
     value = "t0pS3cr3t!x"
     assert found(f'token: "{value}"', "KEY") == [value]
+    assert found('token: "v1.2b.3c.4d"', "KEY") == []
     assert found('token: "get_next_token2"', "KEY") == found("token: a1!b2!c3!d4", "KEY") == []
 
 

@@ -370,6 +370,25 @@ def test_a_basic_authorization_value_is_found_when_it_decodes_to_a_pair():
     assert found("Basic " + base64.b64encode(b"no pair").decode(), "KEY") == []
 
 
+def test_the_login_of_a_registry_is_found_when_it_decodes_to_a_pair():
+    pair = base64.b64encode(b"jane:tops3cret").decode()
+    for line in (f'"auth": "{pair}"', f"//npm.test/:_auth={pair}", f"_auth = {pair}"):
+        assert found(line, "KEY") == [pair]
+    assert found('"auth": "c29tZXRoaW5nZWxzZQ=="', "KEY") == []
+    assert found("kerberos_auth = CommandLineReader()", "KEY") == []
+
+
+def test_an_address_escaped_for_a_url_is_found():
+    assert found("?to=jane.roe%40corp.io&x=1", "EMAIL") == ["jane.roe%40corp.io"]
+    assert found("https://jane%40corp.io:x7@host", "EMAIL") == found("x%40y", "EMAIL") == []
+
+
+def test_a_key_is_found_in_blocks_and_lines_of_any_length():
+    key = "ghp_" + "aB3" * 12
+    for text in ("x " * 40_000 + key, "x" * 90_000 + " " + key + "\n" + "y " * 40_000, f"\n{key}"):
+        assert found(text, "KEY") == [key]
+
+
 def test_a_bearer_token_is_found_when_it_looks_random():
     value = "a8Zk2" + "0qLmN4" + "tR7vYw"
     assert found(f"Authorization: Bearer {value}", "KEY") == [value]
