@@ -135,6 +135,17 @@ def find_emails(text: str) -> Iterator[Found]:
         at = text.find("@", at + 1)
 
 
+def find_escaped_emails(text: str) -> Iterator[Found]:
+    """Addresses in a query or user part, where "%40" stands for @."""
+    at = text.find("%40")
+    while at >= 0:
+        start = _local_start(text, at)
+        end = _domain_end(text, at + 3) if start is not None else None
+        if start is not None and end is not None and not _inside_url(text, start):
+            yield start, end, "EMAIL"
+        at = text.find("%40", at + 3)
+
+
 _AT_WORD = re.compile(r"[ \t(\[{<_\\](?:at|AT|At|ta)[ \t)\]}>_\\]")
 _HIDDEN_LOCAL_REVERSED = re.compile(
     r"[\[({<_\\ \t]{0,4}[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}(?: (?:tod|TOD) [A-Za-z0-9_-]{1,20}){0,2}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from pii.boundaries import Found, begins_word
-from pii.providers import UUID, TokenRule
+from pii.providers import TokenRule
 
 # --- Private keys in PEM armour -----------------------------------------------------------------
 
@@ -141,6 +141,22 @@ def find_basic_auth(text: str) -> Iterator[Found]:
     return _find_authorization(text, ("Basic", "basic"), _BASIC, _is_user_password)
 
 
+_REGISTRY_AUTH = re.compile(
+    r"_?auth\"?\s{0,3}[:=]\s{0,3}[\"']?(?P<value>[A-Za-z0-9+/]{8,400}={0,2})(?![A-Za-z0-9+/=_-])"
+)
+
+
+def find_registry_auth(text: str) -> Iterator[Found]:
+    """Base64 of user:password in Docker's config.json and .npmrc: `"auth": "..."`, `_auth=...`."""
+    for literal in ('auth"', "_auth"):
+        at = text.find(literal)
+        while at >= 0:
+            hit = _REGISTRY_AUTH.match(text, at)
+            if hit is not None and _is_user_password(hit["value"]):
+                yield *hit.span("value"), "KEY"
+            at = text.find(literal, at + 1)
+
+
 def find_bearer_tokens(text: str) -> Iterator[Found]:
     """Values of Bearer authorization (RFC 6750) that look random."""
     return _find_authorization(text, ("Bearer", "bearer"), _BEARER, _looks_random)
@@ -172,112 +188,6 @@ def _looks_random(value: str) -> bool:
     """Whether letters and digits are mixed as in a token, not as in a word or an expression."""
     changes = sum(a.isdigit() != b.isdigit() for a, b in pairwise(value))
     return changes >= 4 and len(set(value)) >= 8
-
-
-# --- Secrets by the name they are assigned to ---------------------------------------------------
-
-_NAME_END = r"s?(?:[_-]?(?:base64|base|b64|hex|value|str|string|[0-9]))?"
-_ASSIGNED_KEY = re.compile(
-    _NAME_END
-    + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=,(])|\\?[\"']\)?\s|[ \t](?=[ \t]{0,3}\"))"
-    r"\s{0,4}(?P<quote>\\?[\"'`]|)(?P<value>[A-Za-z0-9+/=_.~-]{10,512}+)(?P<after>.?)",
-    re.DOTALL | re.IGNORECASE,
-)
-_ASSIGNED_PASSWORD = re.compile(
-    _NAME_END + r"(?:\\?[\"'\])]{0,2}\s{0,4}(?:===?|:=|=>|[:=])\s{0,4}|\()"
-    r"(?P<quote>\\?[\"'`])(?P<value>[^\s\"'`<>\\]{4,64}+)(?P<after>.?)",
-    re.DOTALL | re.IGNORECASE,
-)
-_KEY_QUALIFIER = re.compile(
-    r"(?:api|access|secret|private|consumer|auth|encryption|signing|master|shared|session|license)"
-    r"[_-]?\Z",
-    re.IGNORECASE,
-)
-_NO_SECRET_TOKEN = re.compile(
-    r"(?:page|next|continuation|pagination|cursor|public_?key|resume|sync)[_-]?\Z", re.IGNORECASE
-)
-_CAMEL_WORD = re.compile(r"(?:\A|[A-Z])[a-z]{3,40}")
-_KEY_NAMES = ("token", "Token", "TOKEN", "secret", "Secret", "SECRET", "key", "Key", "KEY")
-_PASSWORD_NAMES = (
-    "password", "Password", "PASSWORD", "passwd", "Passwd", "PASSWD", "passphrase", "PASSPHRASE",
-    "pwd", "PWD",
-)  # fmt: skip
-
-
-def _find_assigned(
-    text: str, names: tuple[str, ...], value_at: Callable[[str, int, str], tuple[int, int] | None]
-) -> list[tuple[int, int]]:
-    """Values given to a name that ends in one of `names`, in order and apart."""
-    found: set[tuple[int, int]] = set()
-    for name in names:
-        at = text.find(name)
-        while at >= 0:
-            hit = value_at(text, at + len(name), name)
-            if hit is not None:
-                found.add(hit)
-            at = text.find(name, at + len(name))
-    apart: list[tuple[int, int]] = []
-    for hit in sorted(found):
-        if not apart or hit[0] >= apart[-1][1]:
-            apart.append(hit)
-    return apart
-
-
-def find_assigned_keys(text: str) -> Iterator[Found]:
-    """Random-looking literals assigned to a token, secret, API key or the like."""
-    for start, end in _find_assigned(text, _KEY_NAMES, _assigned_key):
-        yield start, end, "KEY"
-
-
-def find_assigned_passwords(text: str) -> Iterator[Found]:
-    """Quoted literals of letters and digits assigned to a password or pass phrase."""
-    for start, end in _find_assigned(text, _PASSWORD_NAMES, _assigned_password):
-        yield start, end, "PASSWORD"
-
-
-def _assigned_key(text: str, at: int, name: str) -> tuple[int, int] | None:
-    if name.lower() == "key" and not _KEY_QUALIFIER.search(text[max(0, at - 14) : at - 3]):
-        return None
-    hit = _ASSIGNED_KEY.match(text, at)
-    if hit is None or not _literal_ends(hit):
-        return None
-    if name.lower() == "token" and _NO_SECRET_TOKEN.search(text[max(0, at - 24) : at - 5]):
-        return None
-    if re.fullmatch(UUID, hit["value"]):
-        # A key can be a UUID; a "token" that is one is mostly the identifier of a request.
-        return None if name.lower() == "token" else hit.span("value")
-    return hit.span("value") if _is_random(hit["value"]) else None
-
-
-def _assigned_password(text: str, at: int, name: str) -> tuple[int, int] | None:
-    hit = _ASSIGNED_PASSWORD.match(text, at)
-    if hit is None or not _literal_ends(hit):
-        return None
-    value = hit["value"]
-    if not any(char.isdigit() for char in value) or not any(char.isalpha() for char in value):
-        return None  # words are left to the encoder: many are field names or messages
-    if value.count("/") + value.count(":") > 1:
-        return None  # a path, a URN, a limit such as 5/m/user
-    return hit.span("value")
-
-
-def _literal_ends(hit: re.Match[str]) -> bool:
-    """Whether the value ends where a literal ends, and no expression goes on."""
-    quote, after = hit["quote"][-1:], hit["after"]
-    if quote:
-        return after in (quote, "\\", "&")
-    return not after or after.isspace() or after in "&\"',;"
-
-
-def _is_random(value: str) -> bool:
-    """Whether upper case, lower case and digits alternate as they do in no identifier."""
-    if "." in value or len(set(value)) < 8:
-        return False
-    if 2 * sum(map(len, _CAMEL_WORD.findall(value))) > len(value):
-        return False
-    kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in value if c.isalnum()]
-    changes = sum(a != b for a, b in pairwise(kinds))
-    return "d" in kinds and changes >= max(4, len(kinds) / 6)
 
 
 # --- Tokens of known providers ------------------------------------------------------------------

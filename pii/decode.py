@@ -26,16 +26,19 @@ _STRIP = {
     # A password may begin and end with any printable character but the quotes around it.
     "PASSWORD": " \t\r\n\f\v\"'`",
     "KEY": " \t\r\n\f\v\"'`,;:()<>[]{}",
+    "IP_ADDRESS": " \t\r\n\f\v\"'`,;()<>[]{}.!?*#|\\@&$%^~=+-",
 }
+_SECRET = ("PASSWORD", "KEY")
 _JOINT = {"USERNAME": "-"}
 """What may stand between two words of one value."""
 _LONGEST_USER = 39
 """Characters of a user name, at GitHub; what is longer and has hyphens is a title in a URL."""
 _SEPARATOR = {
-    "NAME": re.compile(r"[,;&]|\sand\s|(?<=\w{4})\.\s"),
+    "NAME": re.compile(r",(?! ?(?:[JS]r\b|I{2,3}\b|IV\b))|[;&]|\sand\s|(?<=\w{4})\.\s"),
     "USERNAME": re.compile(r"[^\w.@+$%-]+"),
 }
 _BY = re.compile(r"(?:(?:[Tt]hanks|thx|by|to|from|with|and|author)[ :]{1,2})++")
+_SUFFIX_DOT = re.compile(r"\b[JS]r\Z")
 _TWO_WORDS = re.compile(r"\w[ .'-]{1,3}\w")
 _KEY_LINE = re.compile(r"[A-Za-z0-9+/=_-]{30,}+")
 _BESIDE_KEY_LINE = re.compile(r"(?:[^\w\\]|\\[nrt]?){0,80}")
@@ -200,7 +203,13 @@ def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int,
         if label == "NAME":
             by = _BY.match(text, left, right)
             left = by.end() if by else left
-        elif label in _STRIP and "\n" not in value:
+            if right < end and text[right] == "." and _SUFFIX_DOT.search(text, left, right):
+                right += 1
+        elif label == "IP_ADDRESS":  # two colons belong to it: "::1", "fe80::"
+            left += text.startswith(":", left, right) and not text.startswith("::", left)
+            right -= text.endswith(":", left, right) and not text.endswith("::", left, right)
+            right = left + len(text[left:right].rstrip(strip))
+        elif label in _SECRET and "\n" not in value:
             right = _literal_end(text, left, right)
         if right > left:
             yield left, right

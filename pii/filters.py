@@ -378,7 +378,16 @@ _SYSTEM_USERS = frozenset(
     user3 testuser test_user test-user newuser new_user superuser sysadmin su sudo public shared
     unknown none null undefined true false example sample demo dummy linuxserver homeassistant
     masteruser adminuser dbo sysdba informix db2inst1 minio minioadmin tomcat laravel sail forge
-    wordpress drupal joomla magento vpn wheel staff smoke uid login_name account""".split()
+    wordpress drupal joomla magento vpn wheel staff smoke uid login_name account linuxbrew vsts
+    jovyan airflow hadoop hdfs hive spark zeppelin jboss wildfly nonroot appveyor container odoo
+    steam minecraft rails frappe ansible puppet chef zabbix nagios icinga grafana prometheus tor
+    buildslave concourse drone teamcity bamboo sonar nexus artifactory cassandra kafka zookeeper
+    memcached couchdb solr logstash splunk rstudio shiny condor slurm munge ceph nova cinder glance
+    neutron keystone stack openstack opc azureuser adminuser localuser default_user runneruser
+    fluent fluentd telegraf influxdb vault consul etcd haproxy varnish traefik caddy lighttpd php
+    php-fpm cyrus asterisk freeswitch gdm lightdm sddm shared-user all-users public-user webapp
+    website site domain desktop laptop workstation html media static data files tmp home projects
+    share src work workspace""".split()
 )
 _USER_CORE = _words(
     """user users username usr login account owner member admin administrator name handle customer
@@ -394,8 +403,11 @@ _CODE_SITE = (
     r"(?<![\w.-])(?:www\.)?(?:github\.com|raw\.githubusercontent\.com|gitlab\.com|bitbucket\.org|"
     r"codeberg\.org)[/:]"
 )
-_OWNER_BEFORE = re.compile(rf"{_CODE_SITE}\Z")
-_REPOSITORY_BEFORE = re.compile(rf"{_CODE_SITE}[\w.-]{{1,40}}/[\w.-]{{0,60}}\Z")
+_OWNER_BEFORE = re.compile(
+    rf"(?:{_CODE_SITE}|\"repository\"\s?:\s?\"(?:github:)?|\buses:\s{{1,4}}[\"']?)\Z"
+)
+_REPOSITORY_AFTER = re.compile(r"/([A-Za-z0-9_][\w.-]{0,99})")
+_REPOSITORY_BEFORE = re.compile(rf"{_CODE_SITE}(?!sponsors/)[\w.-]{{1,40}}/[\w.-]{{0,60}}\Z")
 _HOME_BEFORE = re.compile(r"/(?:(?:home|Users)/|~)[\w.<>-]{1,40}/[\w./-]{0,60}\Z")
 _HOST_BEFORE = re.compile(r"://[\w.-]{0,60}\Z")
 _HOST_AFTER = re.compile(
@@ -408,10 +420,104 @@ def _url_part(text: str, span: Span) -> bool:
     before, after = text[max(0, span.start - 120) : span.start], text[span.end : span.end + 120]
     if after.startswith("://") or _REPOSITORY_BEFORE.search(before) or _HOME_BEFORE.search(before):
         return True
-    if _OWNER_BEFORE.search(before):
-        owner = text[span.start : span.end].lower()
-        return re.match(rf"/{re.escape(owner)}(?![^\W_]|\.git[hl])", after.lower()) is not None
+    if _OWNER_BEFORE.search(before) and _is_owner_of_its_name(
+        text[span.start : span.end].lower(), after.lower()
+    ):
+        return True
     return bool(_HOST_BEFORE.search(before) and _HOST_AFTER.match(after))
+
+
+def _is_owner_of_its_name(owner: str, after: str) -> bool:
+    """Whether a repository's name is part of its owner's or the other way: acme/acme-api.
+
+    No person of the training windows has such a repository.
+    """
+    repository = _REPOSITORY_AFTER.match(after)
+    if repository is None:
+        return False
+    name = repository[1].removesuffix(".git").strip(".")
+    if name.endswith((".github.io", ".gitlab.io")):  # somebody's pages
+        return False
+    stem = name.partition(".")[0]
+    return min(len(stem), len(owner)) > 2 and (stem in owner or owner in name)
+
+
+_ORGANISATIONS = _words(
+    """18f 42bv a11yproject abseil acme actions activeadmin adafruit adobe aio-libs airbnb akka
+    algolia alibaba allenai amzn anchore android angular ansible ansible-collections ant-design
+    antlr apache apereo apollographql appium apple appveyor arduino arm-software asdf-vm asyncapi
+    atlassian auth0 autodesk automattic aws aws-actions aws-samples awslabs axios azure azuread
+    babel backbone bazelbuild benchmark-action bitcoin bitnami bitwarden blender boostorg bower
+    braintree brave brightcove bufbuild bugsnag buildpacks bytecodealliance bytedance c-ares
+    cakephp canonical celery ceph certbot chalk charmbracelet chefkeeper cilium circleci
+    clickhouse cloudflare cloudfoundry cncf cockroachdb codecov codeigniter codemirror
+    coffeescript composer conda conda-forge confluentinc containerd containers coreos cosmos
+    couchbase cpp-httplib crate cucumber cupy curl cypress-io cython d3 dart-lang dask databricks
+    datadog datastax dcloudio debian definitelytyped deislabs denoland discourse django
+    django-oscar docker docker-library doctrine dotnet dropbox drupal eclipse elastic electron
+    elixir-lang elm emacs-mirror emberjs encode envoyproxy erlang es-shims esnext etcd-io ethereum
+    exercism expressjs fabric facebook facebookincubator facebookresearch fasterxml fastify
+    feathersjs fedora-infra ffmpeg firebase fish-shell flatpak fluent flutter fortawesome freebsd
+    freedesktop freeipa freerdp friendsofphp friendsofsymfony gatsbyjs getsentry ghost gin-gonic
+    git git-lfs github githubocto gitlab gitlabhq gnome gnu go-check go-chi go-gorm go-kit go-logr
+    go-openapi go-playground go-redis go-sql-driver go-yaml gofrs gogits gogo goharbor golang
+    golang-jwt golangci google google-github-actions googleapis googlechrome googlecloudplatform
+    gorilla gradle grafana grails graphql grpc grpc-ecosystem gruntjs gulpjs guzzle h5bp haml
+    hapijs hashicorp haskell haxefoundation helm heroku hexojs home-assistant homebrew httpie
+    hubotio huggingface hyperium hyperledger ibm icu4j ietf influxdata intel intellij ionic-team
+    ipfs istio iterative jasmine jazzband jboss jekyll jenkins-x jenkinsci jestjs jetbrains jquery
+    json-api json-schema json-schema-org julialang junit-team jupyter jupyter-server jupyterlab
+    k3s-io kaggle karma-runner kde keras-team khronosgroup kitware knex kong kotlin kubernetes
+    kubernetes-client kubernetes-csi kubernetes-sigs kylinsoft laminas langchain-ai laravel latte
+    leaflet less lettuce-io level lib libgit2 libuv linkedin linkerd linux-audit linux-nfs
+    linux-pam llvm loadimpact localstack lodash lua magento mantine-dev mapbox mariadb markedjs
+    mashape material-components materialize matomo-org matplotlib mattermost metacpan meteor
+    micronaut microsoft mime-types mit moby mochajs moment mongodb mongodb-js mono mozilla
+    mozilla-mobile mozilla-services msgpack mui mysql n8n-io nasa nats-io ndjson neovim nestjs
+    netbox netdata netflix netlify netty nextcloud nginx nginxinc nixos nltk nock node-fetch
+    nodejitsu nodejs nodemailer nodeschool notaryproject npm numpy nuxt nvidia nvm-sh oai oauth-wg
+    oauth2-proxy octokit odoo offensive-security officedev ohmyzsh onelogin open-mpi
+    open-policy-agent open-quantum-safe open-telemetry openai openapitools opencontainers opencv
+    openid openjdk openresty openshift openssh openssl openstack opensuse opentracing openvpn
+    openwrt openzeppelin oracle ory osgeo owasp owncloud palantir pallets pallets-eco pandas-dev
+    parcel-bundler passport paypal pelican percona perl petstore phoenixframework php php-fig
+    phpmyadmin phpstan pika pingcap pinterest pivotal pkg pkgjs plotly pmndrs pocoo pointfreeco
+    postcss postgres postgresql postmanlabs powershell preactjs prettier prisma projectatomic
+    projectcalico prometheus protobufjs psf psr psycopg puma puppeteer puppetlabs purescript
+    py-pdf pybuilder pyca pycontribs pycqa pydantic pydata pyenv pyinstaller pypa pypi pypy
+    pyramid pytest-dev python python-attrs python-pillow python-poetry pytorch qmk qt quarkusio
+    rabbitmq rack rackspace rails raspberrypi ray-project react-bootstrap react-component
+    reactivex reactjs readthedocs redhat redis redis-rb reduxjs remix-run request resque restic
+    restify rollup rom-rb rspec rstudio rubocop rubocop-hq ruby rubygems rust-lang
+    rust-lang-nursery sagemath salesforce saltstack samba sass scala scikit-learn scipy scrapy sdl
+    segmentio seleniumhq semantic-release sendgrid sentry serverless servo shopify signalapp
+    sinatra sinonjs slackapi slackhq slimphp slint-ui smallstep snyk socketio socketry solana-labs
+    solidusio sonarsource sourcegraph spaceship-prompt sphinx-doc splunk spotify spring-cloud
+    spring-io spring-projects sqlalchemy sqlite square squid-cache sshnet standard statsd
+    statsmodels strapi stretchr stripe strongloop stylelint sumologic supabase sveltejs
+    swagger-api swc-project swiftlang symfony symfony-cmf sympa sympy systemd tailwindlabs tc39
+    tcltk telegramdesktop tencent tensorflow terraform-aws-modules thephpleague theupdateframework
+    thoughtbot tinymce tokio-rs toml-lang torproject trailofbits travis-ci tsuru twbs twilio
+    twisted twitter typescript-eslint typo3 uber uber-go ubuntu uikit ultralytics unicode-org unjs
+    unshiftio upptime vagrant valkey-io vercel vim vitejs vmware voxpupuli vscode vuejs vuetifyjs
+    w3c wagtail weaveworks web-platform-tests webassembly webpack webpack-contrib webrtc
+    websockets whatwg wikimedia wildfly winstonjs woocommerce wordpress x-stream xamarin xing
+    yahoo yandex yarnpkg yeoman yiisoft youtube zalando zeit zend zendframework zerobrew zeromq
+    zeromq-js zopefoundation zsh-users"""
+)
+"""Accounts of code hosts that belong to no person."""
+_OF_ORGANISATION = re.compile(
+    r"[\w-]{2,36}(?:js|[-_](?:org|team|labs?|hq|io|project|group|foundation|community|software|"
+    r"lang|apis?|sdk|tools|server|inc|ltd|plugins?|modules?|archive|contrib|core|framework))|"
+    r"(?:team|project|the)-[\w-]{2,36}|open[a-z]{5,30}|[\w-]{2,36}(?:foundation|project|software|"
+    r"framework|community|collective|labs|cloud|robotics|systems|university|apis|hub|corp)"
+)
+
+
+def _organisation(text: str, span: Span) -> bool:
+    """The account of an organisation or project, by its name."""
+    value = text[span.start : span.end].lower()
+    return value in _ORGANISATIONS or _OF_ORGANISATION.fullmatch(value) is not None
 
 
 _CODE_BEFORE = re.compile(r"(?:[\w)\]]\.|->|::|</|\$|</?[\w-]{1,20}:|(?:\A|[\s\"'`\[])--?)\Z")
@@ -804,9 +910,15 @@ FILTERS: tuple[Filter, ...] = (
     ),
     _filter(
         "url-part",
-        "Scheme, host or repository of a URL; an owner of its name: acme/acme; path in a home",
+        "Scheme, host or repository of a URL; its owner of like name: acme/acme; path in a home",
         "USERNAME",
         _url_part,
+    ),
+    _filter(
+        "organisation",
+        "Account of an organisation or project: google, rust-lang, acme-team",
+        "USERNAME",
+        _organisation,
     ),
     _filter(
         "code-user",

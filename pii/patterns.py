@@ -8,15 +8,32 @@ that begins with a literal or a character class, and looks at a bounded stretch 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pii.addresses import find_emails, find_hidden_emails, find_ipv4, find_ipv6
-from pii.boundaries import Found
-from pii.credentials import (
+from pii.accounts import (
+    find_addressed_handles,
+    find_checked_in,
+    find_home_directories,
+    find_log_authors,
+    find_mentions,
+    find_note_authors,
+    find_profiles,
+    find_short_repositories,
+)
+from pii.addresses import find_emails, find_escaped_emails, find_hidden_emails, find_ipv4, find_ipv6
+from pii.assignments import (
     find_assigned_keys,
     find_assigned_passwords,
+    find_assigned_users,
+    find_login_calls,
+    find_option_credentials,
+    find_option_passwords,
+)
+from pii.boundaries import Found
+from pii.credentials import (
     find_basic_auth,
     find_bearer_tokens,
     find_jwts,
     find_private_keys,
+    find_registry_auth,
     find_url_credentials,
     token_finder,
 )
@@ -34,6 +51,8 @@ class PatternRule:
     description: str
     find: Callable[[str], Iterator[Found]]
     """Yields hits; those of one rule do not overlap."""
+    keywords: tuple[str, ...] = ()
+    """If there are any, a text has no hit without one of them in one of its long words."""
 
 
 RULES: tuple[PatternRule, ...] = (
@@ -48,6 +67,12 @@ RULES: tuple[PatternRule, ...] = (
         label="EMAIL",
         description='E-mail address written out: "john at foo dot org", "john (at) foo.org"',
         find=find_hidden_emails,
+    ),
+    PatternRule(
+        name="email-escaped",
+        label="EMAIL",
+        description="E-mail address in a URL, with %40 for @",
+        find=find_escaped_emails,
     ),
     PatternRule(
         name="ipv4",
@@ -86,6 +111,12 @@ RULES: tuple[PatternRule, ...] = (
         find=find_basic_auth,
     ),
     PatternRule(
+        name="registry-auth",
+        label="KEY",
+        description="Base64 of user:password in a setting of Docker or npm",
+        find=find_registry_auth,
+    ),
+    PatternRule(
         name="bearer-token",
         label="KEY",
         description="Bearer authorization value that looks random",
@@ -93,7 +124,11 @@ RULES: tuple[PatternRule, ...] = (
     ),
     *(
         PatternRule(
-            name=rule.name, label=rule.label, description=rule.description, find=token_finder(rule)
+            name=rule.name,
+            label=rule.label,
+            description=rule.description,
+            find=token_finder(rule),
+            keywords=() if rule in CONTEXT_RULES or " " in rule.regex else rule.keywords,
         )
         for rule in (*PREFIX_RULES, *CONTEXT_RULES)
     ),
@@ -106,8 +141,80 @@ RULES: tuple[PatternRule, ...] = (
     PatternRule(
         name="assigned-password",
         label="PASSWORD",
-        description="Quoted literal of letters and digits assigned to a password or pass phrase",
+        description="Literal given to a password or pass phrase in code, data, XML, SQL or options",
         find=find_assigned_passwords,
+    ),
+    PatternRule(
+        name="login-call",
+        label="PASSWORD",
+        description='User and password of a call: login("USER", "PASSWORD")',
+        find=find_login_calls,
+    ),
+    PatternRule(
+        name="option-credentials",
+        label="PASSWORD",
+        description="User and password of an option: curl -u USER:PASSWORD",
+        find=find_option_credentials,
+    ),
+    PatternRule(
+        name="option-password",
+        label="PASSWORD",
+        description="Password of a short option: sshpass -p, mysql -p, /p:, -passin pass:",
+        find=find_option_passwords,
+    ),
+    PatternRule(
+        name="assigned-user",
+        label="USERNAME",
+        description='Handle given to a user name or login: username = "USER"',
+        find=find_assigned_users,
+    ),
+    PatternRule(
+        name="profile",
+        label="USERNAME",
+        description="Owner of a profile at a code host: github.com/USER, launchpad.net/~USER",
+        find=find_profiles,
+    ),
+    PatternRule(
+        name="short-repository",
+        label="USERNAME",
+        description='Owner in "repository": "USER/tool" and in uses: USER/tool@v1',
+        find=find_short_repositories,
+    ),
+    PatternRule(
+        name="home-directory",
+        label="USERNAME",
+        description="User of a home directory or page: /home/USER, C:\\Users\\USER, host/~USER/",
+        find=find_home_directories,
+    ),
+    PatternRule(
+        name="note-author",
+        label="USERNAME",
+        description="User in TODO(USER), FIXME(USER) and the like",
+        find=find_note_authors,
+    ),
+    PatternRule(
+        name="checked-in",
+        label="USERNAME",
+        description="User in a keyword of version control: $Id: ... USER Exp $",
+        find=find_checked_in,
+    ),
+    PatternRule(
+        name="mention",
+        label="USERNAME",
+        description="Handle in a credit: by @USER, thanks @USER, (@USER)",
+        find=find_mentions,
+    ),
+    PatternRule(
+        name="addressed-handle",
+        label="USERNAME",
+        description="Handle before an e-mail address that has it in it: USER <USER@...>",
+        find=find_addressed_handles,
+    ),
+    PatternRule(
+        name="log-author",
+        label="USERNAME",
+        description="Handle on a line of its own in a change log: [ USER ]",
+        find=find_log_authors,
     ),
 )
 """All detectors; names are unique. Of two that find the same span the first names it."""
@@ -124,9 +231,28 @@ def find_patterns(text: str, disabled: frozenset[str] = frozenset()) -> list[Spa
         Spans of kind `real` in order of their start, none overlapping another. Of two hits that
         overlap the longer stays.
     """
+    dense = _long_words(text)
     return resolve_overlaps(
         Span(start=start, end=end, label=label, source=f"pattern:{rule.name}")
         for rule in RULES
         if rule.name not in disabled
+        and (not rule.keywords or any(keyword in dense for keyword in rule.keywords))
         for start, end, label in rule.find(text)
     )
+
+
+_LONG_WORD = 20
+"""No key that is known by its prefix is shorter."""
+_BLOCK = 1 << 16
+
+
+def _long_words(text: str) -> str:
+    """The words of a text that are long enough for a key: a fraction of it, quick to search."""
+    words: list[str] = []
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _BLOCK)
+        end = len(text) if end < 0 else end
+        words += [word for word in text[start:end].split() if len(word) >= _LONG_WORD]
+        start = end
+    return "\n".join(words)

@@ -224,6 +224,14 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "NRJS-",
         "NRRA-",
     ),
+    _led(
+        "newrelic-license-key",
+        "New Relic ingest licence key",
+        f"{_HEX}{{36}}NRAL",
+        "NRAL",
+        lead=_LOWER_HEX,
+        max_lead=36,
+    ),
     _token(
         "grafana-service-token",
         "Grafana service account token",
@@ -250,6 +258,14 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "Sentry organisation token",
         "sntrys_eyJ[A-Za-z0-9+/=_-]{40,500}",
         "sntrys_eyJ",
+    ),
+    TokenRule(
+        name="sentry-dsn",
+        description="Key of a Sentry project in its address",
+        keywords=("@o", "@sentry"),
+        regex=f"(?P<value>{_HEX}{{32}})(?::{_HEX}{{32}})?@(?:o[0-9]{{1,12}}\\.|sentry)[A-Za-z0-9.-]{{2,60}}/[0-9]{{1,20}}",
+        lead=_LOWER_HEX + ":",
+        max_lead=65,
     ),
     _token("sentry-user-token", "Sentry user token", f"sntryu_{_HEX}{{64}}", "sntryu_"),
     # Source hosting, packages, continuous integration
@@ -458,6 +474,18 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "discord.com/api/",
         "discordapp.com/api/",
     ),
+    _token(
+        "teams-webhook",
+        "Path of a Microsoft Teams incoming webhook",
+        f"IncomingWebhook/(?P<value>{_HEX}{{32}}/{UUID})",
+        "IncomingWebhook/",
+    ),
+    _token(
+        "zapier-webhook",
+        "Path of a Zapier webhook",
+        f"hooks\\.zapier\\.com/hooks/catch/(?P<value>[0-9]{{5,9}}/{_ALNUM}{{6,8}})",
+        "hooks.zapier.com/",
+    ),
     _led(
         "telegram-bot-token",
         "Telegram bot token",
@@ -507,6 +535,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "whsec_[A-Za-z0-9+/]{24,64}={0,2}",
         "whsec_",
     ),
+    _token("square-production-token", "Square access token", f"EAAA[El]{_WORD}{{59}}", "EAAA"),
     _token("square-access-token", "Square access token", f"sq0atp-{_WORD}{{22}}", "sq0atp-"),
     _token("square-secret", "Square OAuth secret", f"sq0csp-{_WORD}{{43}}", "sq0csp-"),
     _token(
@@ -748,6 +777,25 @@ CONTEXT_RULES: tuple[TokenRule, ...] = (
         "Registry token in an .npmrc line",
         (":_authToken",),
         f"{_WORD}{{20,200}}",
+    ),
+    _setting(
+        "discord-bot-token",
+        "Discord bot token beside its name",
+        ("DISCORD_TOKEN", "BOT_TOKEN", "discord_token", "bot_token", "botToken", "Authorization"),
+        f"(?:Bot )?[MNO]{_WORD}{{23,27}}\\.{_WORD}{{6}}\\.{_WORD}{{27,38}}",
+    ),
+    _setting(
+        "django-secret-key",
+        "Secret key of a Django project",
+        ("SECRET_KEY",),
+        "(?:django-insecure-)?[a-z0-9!@#$%^&*(_=+)-]{50}",
+    ),
+    TokenRule(
+        name="jwk-secret",
+        description="Secret part of a JSON web key: k of a symmetric key, d of a private one",
+        keywords=('"k"', '"d"'),
+        regex=f'"[kd]"\\s{{0,2}}:\\s{{0,2}}"(?P<value>{_WORD}{{22,1400}})',
+        glued=True,
     ),
     _setting(
         "wireguard-key",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pii import patterns
+from pii import accounts, addresses, assignments, credentials
 from pii.labels import LABELS
 from pii.patterns import RULES, find_patterns
 from pii.providers import CONTEXT_RULES, PREFIX_RULES
@@ -370,6 +370,25 @@ def test_a_basic_authorization_value_is_found_when_it_decodes_to_a_pair():
     assert found("Basic " + base64.b64encode(b"no pair").decode(), "KEY") == []
 
 
+def test_the_login_of_a_registry_is_found_when_it_decodes_to_a_pair():
+    pair = base64.b64encode(b"jane:tops3cret").decode()
+    for line in (f'"auth": "{pair}"', f"//npm.test/:_auth={pair}", f"_auth = {pair}"):
+        assert found(line, "KEY") == [pair]
+    assert found('"auth": "c29tZXRoaW5nZWxzZQ=="', "KEY") == []
+    assert found("kerberos_auth = CommandLineReader()", "KEY") == []
+
+
+def test_an_address_escaped_for_a_url_is_found():
+    assert found("?to=jane.roe%40corp.io&x=1", "EMAIL") == ["jane.roe%40corp.io"]
+    assert found("https://jane%40corp.io:x7@host", "EMAIL") == found("x%40y", "EMAIL") == []
+
+
+def test_a_key_is_found_in_blocks_and_lines_of_any_length():
+    key = "ghp_" + "aB3" * 12
+    for text in ("x " * 40_000 + key, "x" * 90_000 + " " + key + "\n" + "y " * 40_000, f"\n{key}"):
+        assert found(text, "KEY") == [key]
+
+
 def test_a_bearer_token_is_found_when_it_looks_random():
     value = "a8Zk2" + "0qLmN4" + "tR7vYw"
     assert found(f"Authorization: Bearer {value}", "KEY") == [value]
@@ -446,7 +465,9 @@ HOSTILE = [
     " at ", "a at b dot ", "_at_", "://", "://a:b", "a://b:", "a@a.", "M150 0c-23.5.1-46 20.5z ",
     "sk-", "A", "0", "-us", "Bearer ", "Basic aaaaaaaa", "PrivateKey = ",
     "token=", "token='a1B2c3D4e5F6", "password='a1", ":AA", "Q~", "AZDO", "\\",
-    "%40", "'", "\u00e9", "\u4e2d@", "EAA", "$", "<", "<a@",
+    "%40", "'", "\u00e9", "\u4e2d@", "EAA", "$", "<", "<a@", "pass=", "password: x1\n",
+    "password='a b ", "identified by ", "login('a','b", " -u a:b", "mysql ", "github.com/a-",
+    "/home/a", "$Id: 1:", "@a, ", "(@a)", "a <a@b.c> ", "@o1.", "host=a ", "<a.password>",
 ]  # fmt: skip
 
 
@@ -476,8 +497,10 @@ def test_the_walk_over_an_expression_sees_every_repeat():
 
 
 def test_every_repeat_of_every_expression_is_bounded():
-    compiled = [value for value in vars(patterns).values() if isinstance(value, re.Pattern)]
-    expressions = [regex.pattern for regex in compiled]
+    modules = (accounts, addresses, assignments, credentials)
+    values = [value for module in modules for value in vars(module).values()]
+    expressions = [value.pattern for value in values if isinstance(value, re.Pattern)]
+    expressions += [form.after.pattern for form in assignments._FORMS]
     expressions += [rule.regex for rule in (*PREFIX_RULES, *CONTEXT_RULES)]
 
     unbounded = [text for text in expressions if max(quantifiers(text), default=0) > 20_000]

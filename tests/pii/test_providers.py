@@ -202,6 +202,23 @@ FORMS = {
     "wandb-key": ["WANDB_API_KEY=", {"value": [(HEX, 40)]}],
     "algolia-admin-key": ['"ALGOLIA_ADMIN_KEY": "', {"value": [(HEX, 32)]}],
     "npmrc-auth-token": ["//registry.test/:_authToken=", {"value": [(ALNUM, 36)]}],
+    "discord-bot-token": [
+        "DISCORD_TOKEN=",
+        {"value": ["MT", (WORD, 22), ".", (ALNUM, 6), ".", (WORD, 26), (ALNUM, 1)]},
+    ],
+    "django-secret-key": ["SECRET_KEY = '", {"value": [(LOWER, 50)]}],
+    "jwk-secret": ['{"kty": "oct", "k": "', {"value": [(WORD, 42), (ALNUM, 1)]}],
+    "teams-webhook": [
+        "https://acme.webhook.office.com/webhookb2/x/IncomingWebhook/",
+        {"value": [(HEX, 32), "/", *UUID]},
+    ],
+    "zapier-webhook": [
+        "https://hooks.zapier.com/hooks/catch/",
+        {"value": [(string.digits, 7), "/", (ALNUM, 6)]},
+    ],
+    "square-production-token": ["EAAAE", (WORD, 58), (ALNUM, 1)],
+    "newrelic-license-key": [(HEX, 36), "NRAL"],
+    "sentry-dsn": ["https://", {"value": [(HEX, 32)]}, "@o1234.ingest.sentry.io/5678"],
     "wireguard-key": ["PrivateKey = ", {"value": [(BASE64, 43), "="]}],
 }
 VARIABLE = {
@@ -240,6 +257,9 @@ VARIABLE = {
     "slack-webhook": 23,
     "azure-client-secret": 31,
     "azure-sas-signature": 43,
+    "discord-bot-token": 26,
+    "jwk-secret": 21,
+    "zapier-webhook": 5,
 }
 BUILT = {rule.name: rule for rule in (*PREFIX_RULES, *CONTEXT_RULES)}
 MANY = 5

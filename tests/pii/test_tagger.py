@@ -233,6 +233,11 @@ def test_a_key_does_not_end_where_another_seems_to_begin_without_a_space():
         ("PASSWORD", "'(p4;s!)'", "(p4;s!)"),
         ("EMAIL", "<me@home>.", "me@home"),
         ("USERNAME", "@some_one,", "some_one"),
+        ("IP_ADDRESS", "[::1]:", "::1"),
+        ("IP_ADDRESS", '"fe80::",', "fe80::"),
+        ("IP_ADDRESS", "<::>", "::"),
+        ("IP_ADDRESS", "addr:1.2.3.4:", "addr:1.2.3.4"),
+        ("IP_ADDRESS", ":1.2.3.4:", "1.2.3.4"),
     ],
 )
 def test_what_surrounds_a_value_is_trimmed_as_its_label_allows(label, text, value):
@@ -258,6 +263,9 @@ def test_only_keys_of_long_lines_run_over_line_ends():
     ("label", "text", "values"),
     [
         ("NAME", "Ana Bel, Eva Kiss", ["Ana Bel", "Eva Kiss"]),
+        ("NAME", "Ana Bel Jr., Eva Kiss.", ["Ana Bel Jr.", "Eva Kiss"]),
+        ("NAME", "Ana Bel, Jr., Eva Kiss", ["Ana Bel, Jr.", "Eva Kiss"]),
+        ("NAME", "Ana Bel, III.", ["Ana Bel, III"]),
         ("NAME", "Ana Bel and Eva Kiss", ["Ana Bel", "Eva Kiss"]),
         ("NAME", "Ana Belka. Thanks", ["Ana Belka"]),
         ("NAME", "Ana Bel, Acme", ["Ana Bel"]),
