@@ -4,25 +4,23 @@ Whether a handle is a person's is for the filters: an organisation's is one of k
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from pii.boundaries import WORD_CHARS, Found
+from pii.boundaries import WORD_CHARS, Found, places
 
 _HANDLE = r"[A-Za-z0-9](?:[A-Za-z0-9]|[-_](?=[A-Za-z0-9])){0,38}+"
 """An account name of a code host: letters, digits, single hyphens."""
 
 
-def _at_literals(
-    text: str, literals: tuple[str, ...], regex: re.Pattern[str], reach: int
-) -> Iterator[tuple[int, int]]:
+def _users_at(
+    text: str, literals: Iterable[str], regex: re.Pattern[str], reach: int = 0
+) -> Iterator[Found]:
     """The groups `user` of matches that begin at one of the literals, `reach` to its left."""
     for literal in literals:
-        at = text.find(literal)
-        while at >= 0:
+        for at in places(text, literal):
             hit = regex.match(text, max(0, at - reach))
             if hit is not None:
-                yield hit.span("user")
-            at = text.find(literal, at + len(literal))
+                yield *hit.span("user"), "USERNAME"
 
 
 # --- Owners of profiles and repositories ---------------------------------------------------------
@@ -54,22 +52,18 @@ def find_profiles(text: str) -> Iterator[Found]:
     In `[jane](https://github.com/jane)` both are found. Of the address of a repository the owner
     is left to the encoder: as many belong to organisations as to persons.
     """
-    found: set[tuple[int, int]] = set()
+    found = set(_users_at(text, ("launchpad.net/~",), _LAUNCHPAD))
     for literal, regex in _SITES.items():
-        at = text.find(literal)
-        while at >= 0:
+        for at in places(text, literal):
             owner = regex.match(text, at)
             if owner is not None and _begins_host(text, at):
                 name = owner["user"].lower()
                 if name not in _NO_OWNER:
-                    found.add(owner.span("user"))
+                    found.add((*owner.span("user"), "USERNAME"))
                     link = _LINK_TEXT.search(text, max(0, at - 60), at)
                     if link is not None and link["user"].lower() == name:
-                        found.add(link.span("user"))
-            at = text.find(literal, at + len(literal))
-    found.update(_at_literals(text, ("launchpad.net/~",), _LAUNCHPAD, 0))
-    for start, end in sorted(found):
-        yield start, end, "USERNAME"
+                        found.add((*link.span("user"), "USERNAME"))
+    yield from sorted(found)
 
 
 def _begins_host(text: str, at: int) -> bool:
@@ -87,10 +81,8 @@ _ACTION = re.compile(rf"uses:\s{{1,4}}[\"']?(?P<user>{_HANDLE})/[\w./-]{{1,100}}
 
 def find_short_repositories(text: str) -> Iterator[Found]:
     """Owners in `"repository": "jane/tool"` of packages and `uses: jane/tool@v1` of workflows."""
-    for start, end in _at_literals(text, ('"repository"',), _REPOSITORY_FIELD, 0):
-        yield start, end, "USERNAME"
-    for start, end in _at_literals(text, ("uses:",), _ACTION, 0):
-        yield start, end, "USERNAME"
+    yield from _users_at(text, ('"repository"',), _REPOSITORY_FIELD)
+    yield from _users_at(text, ("uses:",), _ACTION)
 
 
 # --- Home directories ----------------------------------------------------------------------------
@@ -106,21 +98,16 @@ _HOST_BEFORE = re.compile(r"(?:https?|ftp)://[\w.:-]{1,80}\Z")
 def find_home_directories(text: str) -> Iterator[Found]:
     r"""Users in /home/USER, /Users/USER, C:\\Users\\USER and http://host/~USER/."""
     for literal in ("/home/", "/Users/"):
-        at = text.find(literal)
-        while at >= 0:
+        for at in places(text, literal):
             before = text[at - 1 : at]
             home = _HOME.match(text, at)
             if home is not None and (before not in WORD_CHARS or not before) and before != ".":
                 yield *home.span("user"), "USERNAME"
-            at = text.find(literal, at + len(literal))
-    for start, end in _at_literals(text, (":\\Users\\", ":\\\\Users\\\\", ":/Users/"), _HOME, 1):
-        yield start, end, "USERNAME"
-    at = text.find("/~")
-    while at >= 0:
+    yield from _users_at(text, (":\\Users\\", ":\\\\Users\\\\", ":/Users/"), _HOME, 1)
+    for at in places(text, "/~"):
         page = _USER_PAGE.match(text, at)
         if page is not None and _HOST_BEFORE.search(text, max(0, at - 90), at):
             yield *page.span("user"), "USERNAME"
-        at = text.find("/~", at + 2)
 
 
 # --- Handles of those who wrote something --------------------------------------------------------
@@ -131,8 +118,7 @@ _NOTE = re.compile(r"[A-Z]{3,5}\(@?(?P<user>(?![A-Z]{2,10}-\d)[A-Za-z][\w.-]{1,3
 
 def find_note_authors(text: str) -> Iterator[Found]:
     """Users in TODO(jane), FIXME(jane) and the like."""
-    for start, end in _at_literals(text, tuple(f"{note}(" for note in _NOTES), _NOTE, 0):
-        yield start, end, "USERNAME"
+    return _users_at(text, (f"{note}(" for note in _NOTES), _NOTE)
 
 
 _CHECKED_IN = re.compile(
@@ -146,15 +132,13 @@ _LONGEST_ID = 160
 def find_checked_in(text: str) -> Iterator[Found]:
     """Users in the keywords of version control: $Id: lib.c,v 1.2 2005/09/13 22:20:13 jane Exp $."""
     for keyword in _ID_KEYWORDS:
-        at = text.find(keyword)
-        while at >= 0:
+        for at in places(text, keyword):
             line = text[at : at + _LONGEST_ID]
             hit = _CHECKED_IN.search(line)
             if hit is not None and "\n" not in line[: hit.start()]:
                 yield at + hit.start("user"), at + hit.end("user"), "USERNAME"
                 if hit["locker"]:
                     yield at + hit.start("locker"), at + hit.end("locker"), "USERNAME"
-            at = text.find(keyword, at + len(keyword))
 
 
 _MENTION = re.compile(rf"@(?P<user>{_HANDLE})(?![\w@/.]{{0,64}}[\w/@])")
@@ -169,14 +153,12 @@ _CHANGE_BEFORE = re.compile(r"(?m)^\s{0,8}(?:[-*+]|\d{1,3}\.|\[)[^\n]{0,200}\Z")
 
 def find_mentions(text: str) -> Iterator[Found]:
     """Handles of credits: `by @jane`, `thanks @jane`, `fix the parser (@jane)`, `[@jane](...)`."""
-    at = text.find("@")
-    while at >= 0:
+    for at in places(text, "@"):
         before = text[max(0, at - 2) : at]
         if before[-1:] in ("(", "[", "<", " ", "@"):
             hit = _MENTION.match(text, at)
             if hit is not None and _is_credit(text, at, hit.end()):
                 yield *hit.span("user"), "USERNAME"
-        at = text.find("@", at + 1)
 
 
 def _is_credit(text: str, at: int, end: int) -> bool:
@@ -202,8 +184,7 @@ def find_addressed_handles(text: str) -> Iterator[Found]:
 
     Without that a lone word there is as often a first name.
     """
-    at = text.find("<")
-    while at >= 0:
+    for at in places(text, "<"):
         address = _ADDRESS_AFTER.match(text, at - (at > 0 and text[at - 1] == " "))
         if address is not None:
             start = max(0, address.start() - 80)
@@ -212,7 +193,6 @@ def find_addressed_handles(text: str) -> Iterator[Found]:
                 if hit is not None and hit["user"].lower() in address["address"].lower():
                     yield start + hit.start("user"), start + hit.end("user"), "USERNAME"
                     break
-        at = text.find("<", at + 1)
 
 
 _LOG_AUTHOR = re.compile(r"\n {1,3}\[ (?P<user>[a-z][\w.-]{1,30}) \]\r?\n")
@@ -220,10 +200,8 @@ _LOG_AUTHOR = re.compile(r"\n {1,3}\[ (?P<user>[a-z][\w.-]{1,30}) \]\r?\n")
 
 def find_log_authors(text: str) -> Iterator[Found]:
     """Handles on lines of their own in Debian change logs: `  [ jane ]`."""
-    at = text.find(" [ ")
-    while at >= 0:
+    for at in places(text, " [ "):
         line = text.rfind("\n", max(0, at - 3), at)
         hit = _LOG_AUTHOR.match(text, line) if line >= 0 else None
         if hit is not None:
             yield *hit.span("user"), "USERNAME"
-        at = text.find(" [ ", at + 3)

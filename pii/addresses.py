@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from pii.boundaries import FONT_ESCAPE, WORD_CHARS, Found, begins_word
+from pii.boundaries import FONT_ESCAPE, WORD_CHARS, Found, begins_word, places
 
 # --- E-mail addresses ---------------------------------------------------------------------------
 
@@ -38,10 +38,13 @@ _GENERIC_TLDS = (
     "helsinki ing irish ist istanbul joburg koeln krd kyoto lat lgbt madrid melbourne miami moscow "
     "nagoya ngo nrw okinawa osaka quebec rio ruhr ryukyu saarland scot stockholm swiss sydney "
     "taipei tatar tirol vegas versicherung vlaanderen vodka voyage wales yokohama zuerich "
-    # Not delegated; used in tests, documentation and private networks (RFC 2606, 6762).
-    "test example invalid localhost local localdomain internal lan tld home corp onion"
+    "onion"  # RFC 7686
 )
-_TLDS = frozenset(f"{_COUNTRY_TLDS} {_GENERIC_TLDS}".split())
+RESERVED_TLDS = frozenset(
+    "test example invalid localhost local localdomain internal lan tld home corp".split()
+)
+"""Not delegated; used in tests, documentation and private networks (RFC 2606, 6762)."""
+_TLDS = RESERVED_TLDS.union(_COUNTRY_TLDS.split(), _GENERIC_TLDS.split())
 
 # Letters with diacritics occur in local parts; other scripts stand beside them without a space.
 _LOCAL_REVERSED = re.compile(r"[A-Za-z0-9_.+%'\u00c0-\u024f-]{1,66}")
@@ -137,13 +140,11 @@ def find_emails(text: str) -> Iterator[Found]:
 
 def find_escaped_emails(text: str) -> Iterator[Found]:
     """Addresses in a query or user part, where "%40" stands for @."""
-    at = text.find("%40")
-    while at >= 0:
+    for at in places(text, "%40"):
         start = _local_start(text, at)
         end = _domain_end(text, at + 3) if start is not None else None
         if start is not None and end is not None and not _inside_url(text, start):
             yield start, end, "EMAIL"
-        at = text.find("%40", at + 3)
 
 
 _AT_WORD = re.compile(r"[ \t(\[{<_\\](?:at|AT|At|ta)[ \t)\]}>_\\]")
@@ -250,8 +251,7 @@ def _is_ipv4(text: str, start: int, end: int) -> bool:
     octets = text[start:end].split(".")
     if any(int(octet) > 255 or (octet[0] == "0" and len(octet) > 1) for octet in octets):
         return False
-    context = text[max(0, start - _CONTEXT) : start]
-    context = context[context.rfind("\n") + 1 :]
+    context = _context(text, start)
     if _VERSION_BEFORE.search(context[-_VERSION_WORD:]) or _OBJECT_IDENTIFIER.match(text, start):
         return False
     if context.endswith(" to ") and _UPDATE_TO.search(context):
@@ -354,7 +354,14 @@ def _ipv6_plausible(text: str, start: int, end: int) -> bool:
     return quoted or bracketed or prefixed
 
 
+_IPV6_NEAR = re.compile(r"ipv?6|inet6|loopback|host|addr|listen|bind", re.IGNORECASE)
+
+
 def _network_before(text: str, start: int) -> bool:
-    context = text[max(0, start - _CONTEXT) : start]
-    context = context[context.rfind("\n") + 1 :]
-    return bool(re.search(r"ipv?6|inet6|loopback|host|addr|listen|bind", context, re.IGNORECASE))
+    return _IPV6_NEAR.search(_context(text, start)) is not None
+
+
+def _context(text: str, start: int) -> str:
+    """What stands before a value on its line, at most `_CONTEXT` characters."""
+    near = text[max(0, start - _CONTEXT) : start]
+    return near[near.rfind("\n") + 1 :]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pii.boundaries import Found
+from pii.boundaries import Found, places
 from pii.providers import UUID
 
 Extent = tuple[int, int]
@@ -24,14 +24,6 @@ def _apart(found: Iterable[Extent]) -> Iterator[Extent]:
         if start >= reach:
             yield start, end
             reach = end
-
-
-def _places(text: str, literal: str) -> Iterator[int]:
-    """Where the text holds the literal."""
-    at = text.find(literal)
-    while at >= 0:
-        yield at
-        at = text.find(literal, at + len(literal))
 
 
 def lower_of(text: str) -> str:
@@ -72,7 +64,7 @@ def find_assigned_keys(text: str) -> Iterator[Found]:
     for start, end in _apart(
         hit
         for name in _KEY_NAMES
-        for at in _places(lower, name)
+        for at in places(lower, name)
         if (hit := _assigned_key(text, at + len(name), name)) is not None
     ):
         yield start, end, "KEY"
@@ -108,16 +100,20 @@ def _is_random(value: str) -> bool:
         return False
     if 2 * sum(map(len, _CAMEL_WORD.findall(value))) > len(value):
         return False
-    kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in value if c.isalnum()]
-    changes = sum(a != b for a, b in pairwise(kinds))
-    return "d" in kinds and changes >= max(4, len(kinds) / 6)
+    body = [char for char in value if char.isalnum()]
+    return _changes(body) >= max(4, len(body) / 6)
 
 
 def _is_mixed(value: str) -> bool:
     """Whether signs stand among letters and digits that no identifier or address has."""
     signs = sum(not char.isalnum() and char not in "_-.,;$@%" for char in value)
-    kinds = ["d" if char.isdigit() else "u" if char.isupper() else "l" for char in value]
-    return signs > 0 and "d" in kinds and sum(a != b for a, b in pairwise(kinds)) >= 4
+    return signs > 0 and _changes(value) >= 4
+
+
+def _changes(chars: Iterable[str]) -> int:
+    """How often digits, upper case and the rest take turns; 0 where no digit is among them."""
+    kinds = ["d" if char.isdigit() else "u" if char.isupper() else "l" for char in chars]
+    return sum(a != b for a, b in pairwise(kinds)) if "d" in kinds else 0
 
 
 # --- Passwords -----------------------------------------------------------------------------------
@@ -265,12 +261,12 @@ def find_assigned_passwords(text: str) -> Iterator[Found]:
     hits = [
         hit
         for literal in ("pass", "pwd")
-        for at in _places(lower, literal)
+        for at in places(lower, literal)
         if (hit := _assigned_password(text, at)) is not None
     ]
     hits += [
         sql.span("value")
-        for at in _places(lower, "identified ")
+        for at in places(lower, "identified ")
         if (sql := _IDENTIFIED.match(text, at)) is not None
     ]
     for start, end in _apart(hits):
@@ -357,7 +353,7 @@ def find_login_calls(text: str) -> Iterator[Found]:
     found = {
         hit
         for call in _PAIR_CALLS
-        for at in _places(lower, call)
+        for at in places(lower, call)
         if (hit := _PAIR.match(text, at + len(call) - 1)) is not None
     }
     for hit in sorted(found, key=lambda hit: hit.start()):
@@ -377,11 +373,11 @@ def find_option_credentials(text: str) -> Iterator[Found]:
     """User and password of `curl -u user:password` and of libcurl's USERPWD."""
     found = set()
     for option in (" -u ", " --user ", " --user=", " --proxy-user "):
-        for at in _places(text, option):
+        for at in places(text, option):
             hit = _OPTION_PAIR.match(text, at + 1)
             if hit is not None and _CURL.search(text, max(0, at - 240), at):
                 found.add(hit)
-    for at in _places(text, "USERPWD, "):
+    for at in places(text, "USERPWD, "):
         hit = _OPTION_PAIR.match(text, at)
         if hit is not None:
             found.add(hit)
@@ -402,7 +398,7 @@ def find_option_passwords(text: str) -> Iterator[Found]:
     hits = [
         hit.span("value")
         for literal in ("sshpass -p", " /p:", "pass:", "mysql")
-        for at in _places(text, literal)
+        for at in places(text, literal)
         if (hit := _option_password(text, at, literal)) is not None
     ]
     for start, end in _apart(hits):
@@ -431,7 +427,7 @@ def find_assigned_users(text: str) -> Iterator[Found]:
     hits = [
         hit.span("value")
         for literal in ("username", "user_name", "login", "screen_name", "screenname")
-        for at in _places(lower, literal)
+        for at in places(lower, literal)
         if (hit := _USER_GIVEN.match(text, at)) is not None and _can_be_user(hit["value"])
     ]
     for start, end in _apart(hits):

@@ -1,13 +1,12 @@
 """Finders of keys, tokens and passwords, for `pii.patterns`."""
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from pii.boundaries import Found, begins_word
+from pii.boundaries import Found, begins_word, places
 from pii.providers import TokenRule
 
 # --- Private keys in PEM armour -----------------------------------------------------------------
@@ -149,12 +148,10 @@ _REGISTRY_AUTH = re.compile(
 def find_registry_auth(text: str) -> Iterator[Found]:
     """Base64 of user:password in Docker's config.json and .npmrc: `"auth": "..."`, `_auth=...`."""
     for literal in ('auth"', "_auth"):
-        at = text.find(literal)
-        while at >= 0:
+        for at in places(text, literal):
             hit = _REGISTRY_AUTH.match(text, at)
             if hit is not None and _is_user_password(hit["value"]):
                 yield *hit.span("value"), "KEY"
-            at = text.find(literal, at + 1)
 
 
 def find_bearer_tokens(text: str) -> Iterator[Found]:
@@ -176,12 +173,17 @@ def _find_authorization(
             at = text.find(scheme, resume)
 
 
-def _is_user_password(value: str) -> bool:
+def decoded_base64(value: str) -> str | None:
+    """The text that a value is the Base64 of; None where it is that of no UTF-8."""
     try:
-        decoded = base64.b64decode(value, validate=True).decode("utf-8")
-    except (binascii.Error, ValueError):
-        return False
-    return ":" in decoded and decoded.isprintable()
+        return base64.b64decode(value, validate=True).decode()
+    except ValueError:
+        return None
+
+
+def _is_user_password(value: str) -> bool:
+    decoded = decoded_base64(value)
+    return decoded is not None and ":" in decoded and decoded.isprintable()
 
 
 def _looks_random(value: str) -> bool:

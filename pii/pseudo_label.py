@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pii.annotations import TEXT_COLUMNS, json_rows, parquet_rows
+from pii.boundaries import line_before
 from pii.filters import classify
 from pii.labels import LABELS, check_labels
 from pii.patterns import find_patterns
@@ -201,8 +202,7 @@ class _Judge:
         self.steps[step].update(span.label for span in spans)
 
     def _before(self, text: str, span: Span) -> str:
-        near = text[max(0, span.start - self.config.trigger_reach) : span.start].lower()
-        return near[max(near.rfind("\n"), near.rfind("\r")) + 1 :]
+        return line_before(text, span.start, self.config.trigger_reach).lower()
 
     def _nearest(self, before: str, label: str) -> int:
         """Where the last trigger of a label ends; -1 where there is none."""
