@@ -160,30 +160,47 @@ def merge_repeated(
 ) -> list[Span]:
     """Add repeated values to what was found, and set their kinds.
 
-    What was found stays, unless it is a part of a repeated value.
+    A repeated value is redacted whole. Of what was found there, a part of it goes, what crosses its
+    edge keeps the rest, and what holds all of it stays in its place.
 
     Args:
         text: The document.
         spans: What was found in it, sorted and apart.
-        repeated: Places of values that are known from elsewhere.
+        repeated: Places of values that are known from elsewhere, apart from each other.
         disabled: Names of filters that are switched off.
     """
     ends = [span.end for span in spans]
     fitting = []
-    for span in repeated:
-        at = bisect_right(ends, span.start)
-        while at < len(spans) and spans[at].start < span.end:
-            found = spans[at]
-            inside = span.start <= found.start and found.end <= span.end
-            longer = span.end - span.start > found.end - found.start
-            if not (inside and longer):
-                break
-            at += 1
-        else:
+    for span in sorted(repeated, key=lambda span: span.start):
+        first = bisect_right(ends, span.start)
+        held = first < len(spans) and spans[first].start <= span.start <= span.end <= ends[first]
+        if not held:
             fitting.append(span)
     if not fitting:
         return list(spans)
-    return resolve_overlaps([*spans, *classify(text, fitting, disabled)])
+    merged = [*classify(text, fitting, disabled), *_outside(text, spans, fitting)]
+    return sorted(merged, key=lambda span: span.start)
+
+
+def _outside(text: str, spans: Iterable[Span], taken: Sequence[Span]) -> Iterator[Span]:
+    """What is left of spans outside of others; both are sorted and apart."""
+    ends = [span.end for span in taken]
+    for span in spans:
+        start = span.start
+        at = bisect_right(ends, start)
+        cuts = [(span.end, span.end)]
+        while at < len(taken) and taken[at].start < span.end:
+            cuts.insert(-1, (taken[at].start, taken[at].end))
+            at += 1
+        if len(cuts) == 1:
+            yield span
+            continue
+        for left, right in cuts:
+            rest = text[start:left]
+            if _WORDS.search(rest):
+                begin = start + len(rest) - len(rest.lstrip())
+                yield dataclasses.replace(span, start=begin, end=start + len(rest.rstrip()))
+            start = max(start, right)
 
 
 # --------------------------------------------------------------------------------------------------

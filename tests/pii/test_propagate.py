@@ -19,7 +19,7 @@ from pii.propagate import (
     sure_values,
     with_plus_for_space,
 )
-from pii.spans import Span
+from pii.spans import Span, resolve_overlaps
 
 PASSWORD = "tr1cky" + "/pä$s w0rd???>>x"
 NONE = frozenset()
@@ -209,16 +209,42 @@ def test_what_was_found_stays_unless_it_is_a_part_of_the_value():
     assert [(text[s.start : s.end], s.label) for s in merged] == [
         ("Ann Lee", "NAME"),
         ("Ann Lee", "NAME"),
-        ("Lee", "KEY"),
+        ("Ann Lee", "NAME"),
         ("Ann Lee", "USERNAME"),
         ("Ann Lee Day", "USERNAME"),
     ]
 
 
-def test_what_was_found_stays_where_a_repeated_value_holds_a_part_of_it_alone():
-    text = "Ann Lee Day. Jo Ann Lee Day"
-    spans = [span_of("Ann Lee Day", "NAME", 0), span_of("Jo Ann", "NAME", 13)]
-    assert merge_repeated(text, spans, repeated_values(text, spans), NONE) == spans
+def test_what_crosses_the_edge_of_a_repeated_value_keeps_the_rest_and_the_value_is_whole():
+    value = "Vw7#" + "pass/Q+2"
+    text = f"a={value}\nplain {value} or {value}=x9 {value}"
+    spans = [
+        span_of(value, start=2, source="pattern:some"),
+        span_of("plain Vw7", start=text.index("plain"), score=0.9),
+        span_of("Q+2 or Vw7#", start=text.index("Q+2 or"), score=0.9),
+        span_of("2=x9 Vw7", start=text.index("2=x9"), score=0.9),
+    ]
+    merged = merge_repeated(text, spans, repeated_values(text, spans), NONE)
+    assert found(text, merged) == [value, "plain", value, "or", value, "=x9", value]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 6)), max_size=6),
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 6)), max_size=6),
+)
+def test_merging_covers_all_that_was_covered_and_nothing_overlaps(found_at, repeated_at):
+    def apart(places):
+        spans = [Span(start=at, end=at + size, label="KEY") for at, size in places]
+        return resolve_overlaps(spans)
+
+    spans, repeated = apart(found_at), apart(repeated_at)
+    merged = merge_repeated("a" * 30, spans, repeated, NONE)
+    covered = {at for span in (*spans, *repeated) for at in range(span.start, span.end)}
+    assert sorted(covered) == [at for span in merged for at in range(span.start, span.end)]
+    for span in repeated:
+        assert any(s.start <= span.start and span.end <= s.end for s in merged) or any(
+            s.start <= span.start and span.end <= s.end for s in spans
+        )
 
 
 def test_a_pattern_gives_way_where_it_found_a_part_of_what_a_pattern_found_elsewhere():
