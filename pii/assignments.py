@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pii.boundaries import Found, places
+from pii.boundaries import Found, line_before, places
 from pii.providers import UUID
 
 Extent = tuple[int, int]
@@ -46,8 +46,14 @@ _QUOTED_SECRET = re.compile(
     r"(?P<quote>[\"'`])(?P<value>[^\s\"'`<>\\{}()\[\]/:]{8,128}+)(?P=quote)",
     re.IGNORECASE,
 )
+_PRINTABLE_SECRET = re.compile(  # WordPress's keys and salts, Django's SECRET_KEY
+    _NAME_END + r"[\"'\])]{0,2}\s{0,4}(?:=>?|:=|:|,)\s{0,12}(?P<quote>[\"'])"
+    r"(?P<value>(?:(?!(?P=quote))[^\r\n\\]|\\[^\r\n]){32,128}+)(?P=quote)",
+    re.IGNORECASE,
+)
 _KEY_QUALIFIER = re.compile(
-    r"(?:api|access|secret|private|consumer|auth|encryption|signing|master|shared|session|license)"
+    r"(?:api|access|secret|private|consumer|auth|encryption|signing|master|shared|session|license|"
+    r"nonce|logged_in)"
     r"[_-]?\Z",
     re.IGNORECASE,
 )
@@ -55,7 +61,7 @@ _NO_SECRET_TOKEN = re.compile(
     r"(?:page|next|continuation|pagination|cursor|public_?key|resume|sync)[_-]?\Z", re.IGNORECASE
 )
 _CAMEL_WORD = re.compile(r"(?:\A|[A-Z])[a-z]{3,40}")
-_KEY_NAMES = ("token", "secret", "key")
+_KEY_NAMES = ("token", "secret", "key", "salt")
 
 
 def find_assigned_keys(text: str) -> Iterator[Found]:
@@ -75,6 +81,9 @@ def _assigned_key(text: str, at: int, name: str) -> Extent | None:
         return None
     if name == "token" and _NO_SECRET_TOKEN.search(text[max(0, at - 24) : at - 5]):
         return None
+    if name == "salt":
+        hit = _PRINTABLE_SECRET.match(text, at) if text[at - 5 : at - 4] == "_" else None
+        return hit.span("value") if hit is not None and _is_printable_secret(hit["value"]) else None
     hit = _ASSIGNED_KEY.match(text, at)
     if hit is not None and _literal_ends(hit):
         if re.fullmatch(UUID, hit["value"]):
@@ -83,14 +92,21 @@ def _assigned_key(text: str, at: int, name: str) -> Extent | None:
         if _is_random(hit["value"]):
             return hit.span("value")
     hit = _QUOTED_SECRET.match(text, at)
-    return hit.span("value") if hit is not None and _is_mixed(hit["value"]) else None
+    if hit is not None and _is_mixed(hit["value"]):
+        return hit.span("value")
+    hit = _PRINTABLE_SECRET.match(text, at)
+    return hit.span("value") if hit is not None and _is_printable_secret(hit["value"]) else None
+
+
+_ENDS_ESCAPED = ('\\"', "\\'", "\\`", "\\n", "\\r", "\\t", "&quot;", "&apos;", "&#")
 
 
 def _literal_ends(hit: re.Match[str]) -> bool:
     """Whether the value ends where a literal ends, and no expression goes on."""
     quote, after = hit["quote"][-1:], hit["after"]
     if quote:
-        return after in (quote, "\\", "&")
+        rest = hit.string[hit.end("value") : hit.end("value") + 6]
+        return after == quote or rest.startswith(_ENDS_ESCAPED)
     return not after or after.isspace() or after in "&\"',;"
 
 
@@ -108,6 +124,17 @@ def _is_mixed(value: str) -> bool:
     """Whether signs stand among letters and digits that no identifier or address has."""
     signs = sum(not char.isalnum() and char not in "_-.,;$@%" for char in value)
     return signs > 0 and _changes(value) >= 4
+
+
+def _is_printable_secret(value: str) -> bool:
+    """Whether signs, letters and digits of all kinds alternate throughout, as in no text."""
+    signs = {char for char in value if not char.isalnum()}
+    return (
+        len(signs) >= 4
+        and len(set(value)) >= 20
+        and _changes(value) >= len(value) / 5
+        and "://" not in value
+    )
 
 
 def _changes(chars: Iterable[str]) -> int:
@@ -136,7 +163,12 @@ _NO_PASSWORD_NAME = re.compile(
     re.IGNORECASE,
 )
 _VALUE = r"[^\s\"'`<>\\]{2,64}+"
-_LITERAL = rf"(?:[rbu@](?=[\"']))?(?P<quote>\\?[\"'`])(?P<value>{_VALUE})(?P<after>\\?[\"'`])"
+_LITERAL = (
+    # Escapes belong to it, and so do the other quotes; in `\\"...\\"` an inner one has 3 backslashes.
+    r"(?:[rbu@](?=[\"']))?(?P<quote>(?P<escaped>\\)?[\"'`])"
+    r"(?P<value>(?:(?!(?P=quote))(?:(?(escaped)[^\s\\\"'`]|[^\s\\])|\\\\\\[^\s]|\\[^\s])){2,64}+)"
+    r"(?P=quote)"
+)
 _USER_WORDS = (
     "user",
     "login",
@@ -153,7 +185,9 @@ _USER_WORDS = (
 _COMPARES = re.compile(
     r"(?:assert|equal|cmp|expect)\w{0,24}\s{0,2}\([^()\n;]{0,60}(?:\.|->)\Z", re.IGNORECASE
 )
-_PUTS = re.compile(r"(?:put|set|append|add)\w{0,16}\(\s{0,2}[\"'][\w.-]{0,40}\Z", re.IGNORECASE)
+_PUTS = re.compile(
+    r"(?:put|set|append|add|define)\w{0,16}\(\s{0,4}[\"'][\w.-]{0,40}\Z", re.IGNORECASE
+)
 _OPENS_ELEMENT = re.compile(r"<[\w:.-]{0,40}\Z")
 _NAMES_FIELD = re.compile(r"(?:name|key|property|id)=[\"'][\w.:-]{0,60}\Z")
 _CONNECTS = re.compile(
@@ -162,6 +196,9 @@ _CONNECTS = re.compile(
     re.IGNORECASE,
 )
 _IN_ENVIRONMENT = re.compile(r"(?:\A|[\s\"'`;])(?:-e|-D|export )?[A-Z0-9_]{0,40}\Z")
+_ENVIRONMENT_LINE = re.compile(
+    r"(?:\A|\n)[ \t]{0,12}(?:export[ \t]{1,4}|set[ \t]|ENV[ \t]|- )?[A-Z0-9_]{0,60}\Z"
+)
 _IN_OPTION = re.compile(r"(?:\A|[\s\"'`])-{1,2}[a-z][\w.-]{0,30}\Z|(?:\A|[\s\"'`])--\Z")
 _BEGINS_LINE = re.compile(r"(?:\A|\n)[ \t#;-]{0,12}[\w.-]{0,60}\Z")
 
@@ -191,13 +228,17 @@ _FORMS = (
     _Form(re.compile(rf"\(\s{{0,2}}{_LITERAL}\s{{0,2}}(?:\)|,(?!\s?[\"']))"), short=False),
     _Form(re.compile(rf" {{1,2}}{_LITERAL}"), short=False),  # of SQL
     _Form(re.compile(rf"\)?,\s{{0,3}}{_LITERAL}\s{{0,2}}[,)]"), _COMPARES),
-    _Form(re.compile(rf"[\"']\s{{0,2}},\s{{0,2}}{_LITERAL}"), _PUTS),
+    _Form(re.compile(rf"[\"']\s{{0,4}},\s{{0,12}}{_LITERAL}"), _PUTS),
     _Form(re.compile(r">(?P<value>[^\s<>\"'`\\]{2,64}+)</"), _OPENS_ELEMENT),
     _Form(re.compile(r"[\"']>(?P<value>[^\s<>\"'`\\]{2,64}+)</"), _NAMES_FIELD),
     _Form(re.compile(rf"[\"']\s{{1,4}}value={_LITERAL}"), _NAMES_FIELD),
     _Form(
         re.compile(r"=(?P<value>[^\s;&\"'`<>\\,(){}]{2,64}+)(?=[;&\"'`\s\\]|\Z)"),
         _CONNECTS,
+    ),
+    _Form(
+        re.compile(r"(?:=|:[ ]{1,4})(?P<value>[^\s\"'`\\]{3,64}+)(?=[ \t]{0,8}(?:\r?\n|\Z))"),
+        _ENVIRONMENT_LINE,
     ),
     _Form(
         re.compile(
@@ -214,7 +255,7 @@ _FORMS = (
     ),
     _Form(
         re.compile(
-            r"[ \t]{0,8}[:=][ \t]{0,8}(?P<value>[^\s\"'`<>()\\;,]{3,64}+)(?=[ \t]{0,8}(?:\r?\n|\Z))"
+            r"[ \t]{0,8}[:=][ \t]{0,8}(?P<value>[^\s\"'`\\]{3,64}+)(?=[ \t]{0,8}(?:\r?\n|\Z))"
         ),
         _BEGINS_LINE,
         word=False,
@@ -223,6 +264,16 @@ _FORMS = (
 _PASSPHRASE = re.compile(
     r"[\"']?\s?[:=]\s?(?P<quote>\\?[\"'])(?P<value>[a-z']{2,16}(?: [a-z']{2,16}){2,6})"
     r"(?P<after>\\?[\"'])"
+)
+_SPACED = re.compile(
+    # In the line of an environment file; elsewhere several words are a message.
+    r"=(?P<quote>[\"'])(?P<value>(?:(?!(?P=quote))[^\r\n\\`]|\\[^\r\n]){2,64}+)(?P=quote)"
+    r"(?=[ \t]{0,8}(?:\r?\n|\Z))"
+)
+_MIXED_WORD = re.compile(r"(?<!\S)(?=[^\s\d]{0,64}\d)(?=[^\sA-Za-z]{0,64}[A-Za-z])")
+_GOES_ON = re.compile(
+    # A query, a list of settings, a command or code: the value ends before
+    r"[;&|,][\w.-]{1,40}=|&&|\|\||[;,({\[]\Z|\$[({]|[<>]"
 )
 _IDENTIFIED = re.compile(
     r"identified\s{1,3}(?:with\s{1,3}[\w\"'`]{1,40}\s{1,3})?by\s{1,3}(?:password\s{1,3})?"
@@ -290,12 +341,20 @@ def _assigned_password(text: str, at: int) -> Extent | None:
             continue
         if not full and not (form.short and _beside_user(text, at, hit.end())):
             return None
-        if form.before is _IN_ENVIRONMENT and not name[0].isupper():
+        if form.before in (_IN_ENVIRONMENT, _ENVIRONMENT_LINE) and not name[0].isupper():
+            continue
+        if form.before in (_BEGINS_LINE, _ENVIRONMENT_LINE) and _GOES_ON.search(hit["value"]):
             continue
         if not form.word and not _is_no_word(text, hit, form.before is _BEGINS_LINE):
             continue
         return hit.span("value") if _can_be_password(hit["value"]) else None
     phrase = _PASSPHRASE.match(text, name.end()) if full else None
+    if phrase is None and name[0].isupper() and _ENVIRONMENT_LINE.search(before):
+        phrase = _SPACED.match(text, name.end())
+        if phrase is not None and not (
+            _MIXED_WORD.search(phrase["value"]) and not _COMPUTED.search(phrase["value"])
+        ):
+            return None
     return None if phrase is None else phrase.span("value")
 
 
@@ -325,7 +384,29 @@ def _is_no_word(text: str, hit: re.Match[str], whole_line: bool) -> bool:
     return any(_SETTING_LINE.fullmatch(near.rstrip("\r")) for near in (above, below))
 
 
+_ESCAPE = re.compile(r"\\{1,2}(?:u(?P<u>[0-9A-Fa-f]{4})|x(?P<x>[0-9A-Fa-f]{2})|(?P<other>.))")
+_COMPUTED = re.compile(r"\$[({]|[\"'`] ?[.+,]|[.+,] ?[\"'`]|\A[\"'`]|[\"'`]\Z|<.{0,64}>|[-=]>")
+_EXPRESSION = re.compile(r"\\[dDwWsS](?:[+*?{\])]|\Z)|\A\\")
+
+
+def _escaped_character(escape: re.Match[str]) -> str:
+    code = escape["u"] or escape["x"]
+    if code:
+        return chr(int(code, 16))
+    return {"n": "\n", "r": "\n", "t": "\t"}.get(escape["other"], escape["other"])
+
+
 def _can_be_password(value: str) -> bool:
+    if _COMPUTED.search(value):
+        return False
+    if "\\" in value:
+        plain = _ESCAPE.sub(_escaped_character, value)
+        kept = _ESCAPE.sub("", value)
+        if _EXPRESSION.search(plain) or any(map(str.isspace, plain)):
+            return False
+        if not plain.isascii() and not any(map(str.isdigit, kept)):
+            return False  # a word of another language
+        value = plain
     return (
         value.lower() not in _NO_VALUES
         and value.count("/") + value.count(":") < 2  # a path, a URN, a limit such as 5/m/user
@@ -340,10 +421,14 @@ _PAIR_CALLS = (
     "login(", "log_in(", "auth(", "auth=(", "enticate(", "entication(", "redentials(",
     "redential(", "basic(", "userpassword(",
 )  # fmt: skip
-_PAIR = re.compile(
-    rf"\(\s{{0,3}}[bu]?(?P<left>[\"'])(?P<user>{_VALUE})(?P=left)\s{{0,2}},\s{{0,3}}"
+_PAIR_ARGUMENTS = (
+    rf"[bu]?(?P<left>[\"'])(?P<user>{_VALUE})(?P=left)\s{{0,2}},\s{{0,40}}"
     r"(?:(?:password|passwd|pw)=)?[bu]?(?P<quote>[\"'])(?P<value>[^\s\"'`<>\\]{2,64}+)(?P=quote)"
     r"\s{0,3}[,)]"
+)
+_PAIR = re.compile(r"\(\s{0,3}" + _PAIR_ARGUMENTS)
+_CONNECTION = re.compile(
+    r"\(\s{0,40}(?:\"[^\"\n]{1,300}+\"|[\w.]{1,60}+)\s{0,3},\s{0,40}" + _PAIR_ARGUMENTS
 )
 
 
@@ -355,6 +440,11 @@ def find_login_calls(text: str) -> Iterator[Found]:
         for call in _PAIR_CALLS
         for at in places(lower, call)
         if (hit := _PAIR.match(text, at + len(call) - 1)) is not None
+    }
+    found |= {
+        hit
+        for at in places(lower, "getconnection(")
+        if (hit := _CONNECTION.match(text, at + len("getconnection"))) is not None
     }
     for hit in sorted(found, key=lambda hit: hit.start()):
         if _can_be_password(hit["value"]) and _can_be_user(hit["user"]):
@@ -409,7 +499,9 @@ def _option_password(text: str, at: int, literal: str) -> re.Match[str] | None:
     if literal == "pass:":
         at = max(text.rfind(" -pass", max(0, at - 10), at) + 1, 0)
     hit = _OPTION_PASSWORD.match(text, at)
-    return hit if hit is not None and _can_be_password(hit["value"]) else None
+    if hit is None or (hit["quote"] and not text.startswith(hit["quote"], hit.end())):
+        return None
+    return hit if _can_be_password(hit["value"]) else None
 
 
 # --- User names ----------------------------------------------------------------------------------
@@ -421,17 +513,65 @@ _USER_GIVEN = re.compile(
 )
 
 
+_HANDLE = r"(?P<value>[a-z_][a-z0-9_.-]{2,40})"
+_USER_ELEMENT = re.compile(rf"<(?i:[\w:.-]{{0,40}}(?:user_?name|login))>{_HANDLE}</")
+_USER_DEFINED = re.compile(
+    r"define\(\s{0,4}[\"']\w{0,40}(?:USER|USER_?NAME|LOGIN)[\"']\s{0,4},\s{0,12}"
+    rf"(?P<quote>[\"']){_HANDLE}(?P=quote)"
+)
+_LINE_END = r"(?=[ \t]{0,8}(?:\r?\n|\Z))"
+_USER_LINE = re.compile(
+    # POSTGRES_USER: app_7
+    r"(?:\w{0,40}_)?(?:POSTGRES|POSTGRESQL|MYSQL|MARIADB|MONGO(?:DB)?(?:_INITDB_ROOT)?|DB|DATABASE|"
+    r"PG|SQL|SMTP|MAIL|EMAIL|FTP|SSH|RABBITMQ(?:_DEFAULT)?|LDAP|IMAP)_USER(?:NAME)?"
+    rf"(?:=|:[ ]{{1,4}})(?P<quote>[\"']?){_HANDLE}(?P=quote){_LINE_END}"
+)
+_USER_PROPERTY = re.compile(
+    # spring.datasource.username=app_7
+    r"(?P<group>(?!self\.|this\.)[a-z][\w-]{0,30}\.(?:[\w-]{1,30}\.){1,6})user(?:[._-]?name)?="
+    rf"{_HANDLE}{_LINE_END}"
+)
+_LINE_LEAD = re.compile(r"[ \t]*(?:- |export )?")
+
+
 def find_assigned_users(text: str) -> Iterator[Found]:
     """Literals that look like a handle and are given to a user name or login."""
     lower = lower_of(text)
     hits = [
-        hit.span("value")
+        hit
         for literal in ("username", "user_name", "login", "screen_name", "screenname")
         for at in places(lower, literal)
-        if (hit := _USER_GIVEN.match(text, at)) is not None and _can_be_user(hit["value"])
+        if (hit := _USER_GIVEN.match(text, at) or _user_element(text, at)) is not None
     ]
-    for start, end in _apart(hits):
+    hits += [
+        hit for at in places(text, "define(") if (hit := _USER_DEFINED.match(text, at)) is not None
+    ]
+    hits += [
+        hit
+        for literal in ("_USER", ".user")
+        for at in places(text, literal)
+        if (hit := _user_line(text, at)) is not None
+    ]
+    for start, end in _apart(hit.span("value") for hit in hits if _can_be_user(hit["value"])):
         yield start, end, "USERNAME"
+
+
+def _user_element(text: str, at: int) -> re.Match[str] | None:
+    opens = text.rfind("<", max(0, at - 41), at)
+    return _USER_ELEMENT.match(text, opens) if opens >= 0 else None
+
+
+def _user_line(text: str, at: int) -> re.Match[str] | None:
+    """The line of a setting; that of a property needs its password beside it."""
+    lead = line_before(text, at)
+    gap = _LINE_LEAD.match(lead)
+    start = at - len(lead) + (gap.end() if gap else 0)
+    hit = _USER_LINE.match(text, start)
+    if hit is None:
+        hit = _USER_PROPERTY.match(text, start)
+        if hit is None or hit["group"] + "pass" not in text[max(0, at - 400) : at + 400]:
+            return None
+    return hit
 
 
 def _can_be_user(value: str) -> bool:

@@ -401,7 +401,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
     _token(
         "openai-key",
         "OpenAI project, service account or admin key",
-        f"sk-(?:proj|svcacct|admin)-{_WORD}{{58,200}}",
+        f"sk-(?:proj|svcacct|admin)-{_WORD}{{40,200}}",
         "sk-proj-",
         "sk-svcacct-",
         "sk-admin-",
@@ -409,7 +409,7 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
     _token(
         "anthropic-key",
         "Anthropic API, admin or OAuth key",
-        f"sk-ant-[a-z]{{3,8}}[0-9]{{2}}-{_WORD}{{80,110}}",
+        f"sk-ant-[a-z]{{3,8}}[0-9]{{2}}-{_WORD}{{40,200}}",
         "sk-ant-",
     ),
     _token("openrouter-key", "OpenRouter API key", f"sk-or-v1-{_HEX}{{64}}", "sk-or-v1-"),
