@@ -164,7 +164,7 @@ _NO_PASSWORD_NAME = re.compile(
 )
 _VALUE = r"[^\s\"'`<>\\]{2,64}+"
 _LITERAL = (
-    # Escapes belong to it, and so do the other quotes; in `\\"...\\"` an inner one has 3 backslashes.
+    # Escapes belong to it, and so do the other quotes; inside `\\"` one has three backslashes.
     r"(?:[rbu@](?=[\"']))?(?P<quote>(?P<escaped>\\)?[\"'`])"
     r"(?P<value>(?:(?!(?P=quote))(?:(?(escaped)[^\s\\\"'`]|[^\s\\])|\\\\\\[^\s]|\\[^\s])){2,64}+)"
     r"(?P=quote)"
@@ -233,12 +233,19 @@ _FORMS = (
     _Form(re.compile(r"[\"']>(?P<value>[^\s<>\"'`\\]{2,64}+)</"), _NAMES_FIELD),
     _Form(re.compile(rf"[\"']\s{{1,4}}value={_LITERAL}"), _NAMES_FIELD),
     _Form(
-        re.compile(r"=(?P<value>[^\s;&\"'`<>\\,(){}]{2,64}+)(?=[;&\"'`\s\\]|\Z)"),
-        _CONNECTS,
-    ),
-    _Form(
         re.compile(r"(?:=|:[ ]{1,4})(?P<value>[^\s\"'`\\]{3,64}+)(?=[ \t]{0,8}(?:\r?\n|\Z))"),
         _ENVIRONMENT_LINE,
+    ),
+    _Form(
+        re.compile(
+            r"[ \t]{0,8}[:=][ \t]{0,8}(?P<value>[^\s\"'`\\]{3,64}+)(?=[ \t]{0,8}(?:\r?\n|\Z))"
+        ),
+        _BEGINS_LINE,
+        word=False,
+    ),
+    _Form(
+        re.compile(r"=(?P<value>[^\s;&\"'`<>\\,(){}]{2,64}+)(?=[;&\"'`\s\\]|\Z)"),
+        _CONNECTS,
     ),
     _Form(
         re.compile(
@@ -251,13 +258,6 @@ _FORMS = (
     _Form(
         re.compile(r"(?:=|[ \t])(?P<value>[^\s\"'`<>\\()\[\]{}|;,]{2,64}+)(?=[\s\"'`]|\Z)"),
         _IN_OPTION,
-        word=False,
-    ),
-    _Form(
-        re.compile(
-            r"[ \t]{0,8}[:=][ \t]{0,8}(?P<value>[^\s\"'`\\]{3,64}+)(?=[ \t]{0,8}(?:\r?\n|\Z))"
-        ),
-        _BEGINS_LINE,
         word=False,
     ),
 )
@@ -295,7 +295,7 @@ _NO_VALUE = re.compile(
     r"[A-Za-z_-]{0,60}(?i:passwords?|passwd)|"
     # Services, symbols, types of contents, members, scopes, calls
     r"@[a-z_]{1,64}|:[a-z_.]{1,64}|[\w.-]{1,40}/[\w.+-]{1,60}|(?:\w{1,40}\.){2,8}\w{1,40}|"
-    r"\w{1,40}::.{0,64}|[\w.]{1,40}\(.{0,64}|"
+    r"\w{1,40}::.{0,64}|[\w.]{1,40}\((?:.{0,64}\)|\D{0,64})|"
     # Rules, expressions, prompts, options, paths, URLs, formats
     r"[a-z]{2,20}\|.{0,64}|\^.{0,64}|.{0,64}:|--?[A-Za-z].{0,64}|\.{0,2}/.{0,64}|[+,.%].{0,64}"
 )
@@ -384,7 +384,7 @@ def _is_no_word(text: str, hit: re.Match[str], whole_line: bool) -> bool:
     return any(_SETTING_LINE.fullmatch(near.rstrip("\r")) for near in (above, below))
 
 
-_ESCAPE = re.compile(r"\\{1,2}(?:u(?P<u>[0-9A-Fa-f]{4})|x(?P<x>[0-9A-Fa-f]{2})|(?P<other>.))")
+_ESCAPE = re.compile(r"\\(?:u(?P<u>[0-9A-Fa-f]{4})|x(?P<x>[0-9A-Fa-f]{2})|(?P<other>.))")
 _COMPUTED = re.compile(r"\$[({]|[\"'`] ?[.+,]|[.+,] ?[\"'`]|\A[\"'`]|[\"'`]\Z|<.{0,64}>|[-=]>")
 _EXPRESSION = re.compile(r"\\[dDwWsS](?:[+*?{\])]|\Z)|\A\\")
 
@@ -531,7 +531,7 @@ _USER_PROPERTY = re.compile(
     r"(?P<group>(?!self\.|this\.)[a-z][\w-]{0,30}\.(?:[\w-]{1,30}\.){1,6})user(?:[._-]?name)?="
     rf"{_HANDLE}{_LINE_END}"
 )
-_LINE_LEAD = re.compile(r"[ \t]*(?:- |export )?")
+_LINE_LEAD = re.compile(r"[ \t]{0,160}+(?:- |export )?")
 
 
 def find_assigned_users(text: str) -> Iterator[Found]:

@@ -83,7 +83,7 @@ def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Prob
         run.append(word)
     if run:
         close()
-    return spans
+    return _whole_literals(text, spans)
 
 
 def _continues(text: str, before: "_Word", word: "_Word") -> bool:
@@ -223,6 +223,58 @@ def _literal_end(text: str, left: int, right: int) -> int:
         if end > left and text[end - 1] != "\\":
             return end
     return right
+
+
+_GIVEN_SECRET = re.compile(
+    r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|key|salt)[\"'\])]{0,3}\s{0,4}(?:=>|:=|[=:,])"
+    r"\s{0,12}(?P<quote>[\"'`])(?:\\.|(?!(?P=quote))[^\\]){0,160}+\Z",
+    re.IGNORECASE,
+)
+_LONGEST_LITERAL = 160
+_PLAIN_WORD = re.compile(r"(?<!\S)[A-Za-z]{2,40}[.,:]?(?!\S)")
+_FILLED_IN = re.compile(r"[$#]\{|\$\(|\{\w{0,40}\}|%s|://")
+
+
+def _whole_literals(text: str, spans: Iterable[Span]) -> list[Span]:
+    """Widen what is found in a literal that is given to the name of a secret to all of it.
+
+    Half a password is worth little less than the whole. A literal that has plain words beside what
+    was found is a sentence, one that something is filled into holds a part of code.
+    """
+    kept: list[Span] = []
+    for span in spans:
+        start, end = span.start, span.end
+        if span.label in _SECRET:
+            start, end = _literal(text, start, end)
+        while kept and kept[-1].start >= start and kept[-1].end <= end:
+            span = dataclasses.replace(span, score=max(span.score, kept.pop().score))
+        if not kept or kept[-1].end <= start:
+            kept.append(dataclasses.replace(span, start=start, end=end))
+        elif kept[-1].end < span.end:
+            kept.append(dataclasses.replace(span, start=max(span.start, kept[-1].end)))
+    return kept
+
+
+def _literal(text: str, start: int, end: int) -> tuple[int, int]:
+    """Start and end of the literal around a secret, or of the secret if there is none."""
+    near = max(text.rfind("\n", 0, start) + 1, start - 2 * _LONGEST_LITERAL)
+    opening = _GIVEN_SECRET.search(text[near:start])
+    if opening is None:
+        return start, end
+    left = right = near + opening.end("quote")
+    quote = opening["quote"]
+    limit = min(len(text), left + _LONGEST_LITERAL)
+    while right < limit and text[right] not in (quote, "\n"):
+        right += 1 + (text[right] == "\\")
+    beside = f"{text[left:start]} \0 {text[end:right]}"
+    if (
+        right < end
+        or not text.startswith(quote, right)
+        or _PLAIN_WORD.search(beside)
+        or _FILLED_IN.search(text, left, right)
+    ):
+        return start, end
+    return left, right
 
 
 def _parts(text: str, start: int, end: int, label: str) -> list[tuple[int, int]]:

@@ -230,4 +230,10 @@ def expression(text: str, span: Span) -> bool:
             return True
         if _DECLARES.search(text[max(0, span.start - 12) : span.start]):
             return True
+    quote = text[max(0, span.start - 1) : span.start]
+    if quote in ("'", '"') and text.startswith(quote, span.end):
+        # A literal that only looks like a call: a bracket stays open, or it is a salt.
+        signs = {char for char in value if not char.isalnum()}
+        if value.count("(") != value.count(")") or (len(value) >= 32 and len(signs) >= 8):
+            return False
     return bool(_EXPRESSION.fullmatch(value))

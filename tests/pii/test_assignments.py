@@ -206,3 +206,112 @@ def test_a_quoted_secret_with_signs_is_a_key_and_an_identifier_with_signs_is_non
 def test_a_text_in_lower_case_keeps_its_length():
     for text in ("PASSWORD = x", "\u0130stanbul PWD", "\u1e9e\ufb01\u01c5", "\u0130" * 5):
         assert len(lower_of(text)) == len(text)
+
+
+ESCAPED = ['Zeb*ra\\"Crossing9', "it\\'s-Zebra44", "a\\\\b\\u0026Cde9fg", "x9\\$Kd\\/q"]
+
+
+@pytest.mark.parametrize("value", ESCAPED)
+@pytest.mark.parametrize("form", ['password = "{}"', '{{"x": 1, "password": "{}"}}', "pwd: '{}',"])
+def test_an_escaped_character_belongs_to_the_literal(form, value):
+    quote = form[form.index("{}") - 1]
+    if quote in value.replace("\\" + quote, ""):
+        return  # it would end the literal
+    assert found(form.format(value)) == [value]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_the_other_quote_belongs_to_the_literal(quote):
+    value = "Gr4nit" + {"'": '"', '"': "'"}[quote] + "Harbour"
+    assert found(f"password = {quote}{value}{quote}") == [value]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"password": "Contrase\\u00f1a"',
+        'password: "\\\\d{6,12}"',
+        'password = "Password:\\n"',
+        'sql = "password=\'"+pw2+"\'"',
+        "x = 'password=\"'.$pw9.'\"'",
+        "password: '<b>Pass9</b>'",
+    ],
+)
+def test_escapes_of_words_patterns_and_joined_strings_make_no_password(text):
+    assert found(text) == []
+
+
+@pytest.mark.parametrize("value", ["gR4nit&Harbour9", "gR4nit;Harb,9", "gR4(nit|H9"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "DB_HOST=db1\nDB_PASSWORD={}\n",
+        "export SMTP_PASS={}\nSMTP_USER=x",
+        "a: b\n  MYSQL_PASSWORD: {}\n",
+        "db.host=x\ndb.password={}\n",
+        "[db]\r\nuser = x7\r\npassword = {}\r\n",
+    ],
+)
+def test_an_unquoted_value_ends_with_its_line(form, value):
+    assert found(form.format(value)) == [value]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("X_PASSWORD=gR4nit&user=x9\n", "gR4nit"),
+        ("X_PASSWORD=gR4nit;export X_PASSWORD\n", "gR4nit"),
+        ("host=x&password=gR4nit&user=x\n", "gR4nit"),
+    ],
+)
+def test_in_a_query_or_command_an_unquoted_value_ends_before_the_next_one(text, value):
+    assert found(text) == [value]
+
+
+def test_a_quoted_value_of_several_words_is_found_in_an_environment_file_alone():
+    phrase = "p4ss word with " + "Spaces9"
+    assert found(f'DB_PASSWORD="{phrase}"\n') == [phrase]
+    assert found(f'show(DB_PASSWORD="{phrase}")') == []
+    assert found('DB_PASSWORD="Enter the password"\n') == []
+    assert found('DB_PASSWORD="$(pass show 9x | head)"\n') == []
+
+
+@pytest.mark.parametrize("name", ["AUTH_KEY", "NONCE_SALT", "LOGGED_IN_KEY"])
+def test_the_salts_of_a_blog_are_keys_as_a_whole(name):
+    value = "x;Kd93-|jfUe,>3jfQ(" + "w[2 V]k&8Zt{q#R~1m`Hb^0+yG=5dL/ N?o7u%C4s:a.e@P!"
+    assert found(f"define('{name}',     '{value}');", "KEY") == [value]
+    assert found(f"define('{name}', 'put your unique phrase here, with 2 words');", "KEY") == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "define('DB_USER', '{}');",
+        "<server><username>{}</username></server>",
+        "a: b\n  POSTGRES_USER: {}\n",
+        "MYSQL_USER={}\n",
+        "spring.datasource.username={}\nspring.datasource.password=x\n",
+        'getConnection("jdbc:mysql://x/y", "{}", "' + MIXED + '")',
+        'getConnection(url, "{}", "' + MIXED + '");',
+    ],
+)
+def test_a_user_of_settings_elements_and_connections_is_found(form):
+    assert found(form.format("wp_9931"), "USERNAME") == ["wp_9931"]
+    assert found(form.format("wp_9931")) == ([MIXED] if MIXED in form else [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "self.conn.username=user_7\nself.conn.password=x\n",
+        "a.b.username=wp_9931\n",
+        "BY_USER=recent\n",
+        "getConnection(url, props, 7)",
+    ],
+)
+def test_variables_and_lone_properties_are_no_users(text):
+    assert found(text, "USERNAME") == []
+
+
+def test_the_password_of_a_definition_is_found():
+    assert found("define('DB_PASSWORD', 'kd(93;x4');") == ["kd(93;x4"]

@@ -403,3 +403,27 @@ def test_unusable_settings_of_a_model_are_one_clear_error(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"config\.json: not the configuration .*'KEY'"):
         load_tagger(tmp_path, lambda chunks: [])
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "whole"),
+    [
+        ('password = "Zeb*ra\\"Cross9"', "Cross9", 'Zeb*ra\\"Cross9'),
+        ("'secret': 'x;Kd93-|j[U 3f'", "Kd93", "x;Kd93-|j[U 3f"),
+        ("define('AUTH_KEY', 'x;Kd93(q')", "Kd93", "x;Kd93(q"),
+        ('password = "the one is Kd93"', "Kd93", "Kd93"),
+        ('token = "Bearer Kd93x"', "Kd93x", "Kd93x"),
+        ('token = "https://x/?t=Kd93"', "Kd93", "Kd93"),
+        ('secret = "${A}Kd93"', "Kd93", "Kd93"),
+        ('colour = "x;Kd93(q"', "Kd93", "Kd93"),
+        ('secret = "x;Kd93(q', "Kd93", "Kd93"),
+    ],
+)
+def test_a_secret_found_in_part_of_a_literal_is_the_whole_literal(text, value, whole):
+    words = [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
+    at = text.index(value)
+    tags = ["B-KEY" if start == at else "O" for start, end in words]
+    probs = np.zeros((len(words), len(TAGS)), np.float32)
+    probs[range(len(words)), [TAG_IDS[tag] for tag in tags]] = 1
+    spans = decode_spans(text, np.array(words, np.int32), [probs])
+    assert [text[span.start : span.end] for span in spans] == [whole]
