@@ -3,6 +3,7 @@
 import pytest
 
 from pii.assignments import lower_of
+from pii.filters import classify
 from pii.patterns import find_patterns
 
 WORD = "zanzibar"
@@ -315,3 +316,11 @@ def test_variables_and_lone_properties_are_no_users(text):
 
 def test_the_password_of_a_definition_is_found():
     assert found("define('DB_PASSWORD', 'kd(93;x4');") == ["kd(93;x4"]
+
+
+def test_a_quoted_literal_with_an_open_bracket_is_no_call():
+    kinds = [
+        [span.kind for span in classify(text, find_patterns(text))]
+        for text in ("define('DB_PASSWORD', 'kd(93;x4');", "password = 'kd(93;x4)9'")
+    ]
+    assert kinds == [["real"], ["example"]]
