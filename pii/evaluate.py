@@ -236,7 +236,10 @@ def _compare(first: Scored, second: Scored, bootstrap: Bootstrap) -> Comparison:
     labels = {}
     for label in (*LABELS, MICRO):
         one, other = first.tallies["label"][label], second.tallies["label"][label]
-        resampled = [f1_of(bootstrap.sums(counts.counts, counts.rows)) for counts in (one, other)]
+        resampled = [
+            f1_of(bootstrap.sums(counts.counts, counts.rows), nothing=np.nan)
+            for counts in (one, other)
+        ]
         labels[label] = Difference(
             value=first.labels[label].overlap.f1 - second.labels[label].overlap.f1,
             interval=interval(resampled[0] - resampled[1]),
