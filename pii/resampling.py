@@ -55,8 +55,8 @@ class Bootstrap:
 def interval(values: Array) -> tuple[float, float]:
     """The limits between which 95 % of the values lie.
 
-    Values that are NaN, of resamples that have nothing to score, are left out: they would show a
-    rare label that was always found as one that may never be. Where there are no others, both are 0.
+    Values that are NaN, of resamples that have nothing to score, are left out: as zeros they would
+    show a rare label that is always found as one that may never be. Without others both are 0.
     """
     ordered = np.sort(values[~np.isnan(values)])
     if not len(ordered):

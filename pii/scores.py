@@ -57,8 +57,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupScores:
-    """The scores of one group of documents or spans; intervals are 95 % over documents,
-    of the resamples that have something to score."""
+    """The scores of one group of documents or spans.
+
+    Intervals are 95 % over resamples of the documents; those with nothing to score are left out.
+    """
 
     overlap: Score
     """A prediction is right when it and a wanted span each cover 80 % of the other."""

@@ -324,7 +324,7 @@ def test_an_output_that_is_an_input_or_cannot_be_written_is_seen_before_data_are
     data, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(pii.train, "read_annotated", None)
-    with pytest.raises(ConfigError, match="is the input .*tokenizer too"):
+    with pytest.raises(ConfigError, match=r"is the input .*tokenizer too"):
         train(config_of(data), data / "tokenizer", threads=1)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="out: cannot be written"):
