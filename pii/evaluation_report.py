@@ -31,9 +31,8 @@ def score_text(evaluation: Evaluation) -> str:
     lines = [
         f"{len(evaluation.documents):,} documents, {characters:,} characters; "
         "found: a span and a prediction cover 80 % of each other;",
-        f"exact: F1 of the same limits; token: F1 of the same tokens ({plain(evaluation.tokens)}); "
-        "95 %: of F1, over resamples",
-        "of the documents; those without a span or prediction of the label are left out",
+        f"exact: F1 of the same limits; token: F1 of the same tokens ({plain(evaluation.tokens)});",
+        "95 %: of F1, over resamples of the documents with a span or prediction of the label",
     ]
     for scored in evaluation.scored:
         lines += ["", plain(scored.name), *_label_lines(scored.labels)]
