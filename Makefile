@@ -58,12 +58,13 @@ encoder: $(MODEL)/tokenizer/tokenizer.json
 	$(BIN)/starencoder pretrain run pretrain/models/tiny/run.toml --resume
 	$(BIN)/starencoder report $(MODEL)/encoder
 
-# Three hours on 2 cores. dev.jsonl is only reported on.
+# Three hours on 2 cores. dev.jsonl is only reported on. A tagger that is finished is made anew.
 model: $(MODEL)/tokenizer/tokenizer.json
 	@test -f "$(GOLD)/train.jsonl" -a -f "$(GOLD)/dev.jsonl" || { echo "make model GOLD=folder with train.jsonl and dev.jsonl"; exit 2; }
 	cp $(GOLD)/train.jsonl $(GOLD)/dev.jsonl $(MODEL)
 	$(BIN)/starencoder pii synthesize $(MODEL)/packages --count 40000 --chars 60000000 --seed 1 --output $(MODEL)/synthetic.jsonl
 	$(BIN)/starencoder pii rebuild-gold --split extra --output $(MODEL)/extra.jsonl
+	rm -f $(MODEL)/tagger/model.safetensors
 	$(BIN)/starencoder pii train pii/models/tiny/recipe.toml --output $(MODEL)/tagger
 	$(BIN)/starencoder export onnx $(MODEL)/tagger
 	$(BIN)/starencoder export quantize $(MODEL)/tagger

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from pii.labels import LABELS
-from starencoder.errors import ConfigError, OutputError, StarEncoderError
+from starencoder.errors import ConfigError, DataError, OutputError, StarEncoderError
 from starencoder.names import check_name, closest
 from starencoder.settings import Settings, load_settings
 
@@ -716,6 +716,12 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
     from pii.synthesize import load_sources, write_examples
     from pii.templates import DEFAULT_MIX, load_mix
 
+    for name in ("count", "chars"):
+        if getattr(arguments, name) < 1:
+            raise ConfigError(f"--{name} must be 1 or more, got {getattr(arguments, name)}")
+    _check_outputs(
+        [arguments.output, arguments.report], [arguments.folder, arguments.mix or DEFAULT_MIX]
+    )
     mix = load_mix(arguments.mix or DEFAULT_MIX)
     left_out: Counter[str] = Counter()
     sources = load_sources(
@@ -752,9 +758,13 @@ def add_train_router_arguments(parser: argparse.ArgumentParser) -> None:
 def run_train_router(arguments: argparse.Namespace) -> int:
     """Distil a tagger into the router that spares it most chunks."""
     from export.router import export_router
+    from pii.router import ROUTER_FILE
     from pii.train_router import RouterConfig, train_router
     from pii.workers import default_jobs
 
+    if arguments.chars < 1:
+        raise ConfigError(f"--chars must be 1 or more, got {arguments.chars}")
+    _check_outputs([arguments.directory / ROUTER_FILE], [arguments.packages, *arguments.annotated])
     config = RouterConfig(
         width=arguments.width,
         epochs=arguments.epochs,
@@ -804,6 +814,7 @@ def run_pseudo_label(arguments: argparse.Namespace) -> int:
 
     from pii.pseudo_label import load_config, pseudo_label
 
+    _check_outputs([arguments.output], [*arguments.paths, arguments.config])
     with tqdm(unit=" files", leave=False, disable=None) as bar:
         report = pseudo_label(
             arguments.paths,
@@ -853,7 +864,23 @@ def _read_annotations(sources: Sequence[str], arguments: argparse.Namespace) -> 
     from pii.annotations import load_label_map, read_annotated
 
     names = load_label_map(arguments.label_map)
-    return [read_annotated(at, format=arguments.format, label_map=names) for at in sources]
+    read = [read_annotated(at, format=arguments.format, label_map=names) for at in sources]
+    for annotations in read:
+        if not annotations.documents:
+            left_out = _listed(Counter(annotations.report.left_out)) or "nothing in it"
+            raise DataError(
+                f"{annotations.report.source}: no documents ({left_out}); expected annotated ones"
+            )
+    return read
+
+
+def _check_outputs(
+    outputs: Sequence[Path | None], inputs: Sequence[str | Path | None] = ()
+) -> None:
+    """`check_outputs` of those that were given."""
+    from starencoder.files import check_outputs
+
+    check_outputs([path for path in outputs if path], [Path(path) for path in inputs if path])
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -887,7 +914,14 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from pii.evaluate import calibrate
 
     (documents,) = _read_gold([arguments.gold], arguments)
-    for point, thresholds in calibrate(arguments.directory, documents).items():
+    calibration = calibrate(arguments.directory, documents)
+    for labels, why in (
+        (calibration.without_spans, "no wanted span"),
+        (calibration.unmeasured, "the same F1 at every threshold"),
+    ):
+        if labels:
+            _say(f"{why}, so the thresholds stay as they were: {', '.join(labels)}")
+    for point, thresholds in calibration.points.items():
         _write(f"{point}: " + ", ".join(f"{k} {v:.2f}" for k, v in thresholds.items()) + "\n")
     return 0
 
@@ -944,6 +978,10 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         check_name("rule", rule, rule_names())
     if arguments.predictions is not None and not models:
         raise ConfigError("--predictions writes a model's spans; give --model too")
+    _check_outputs(
+        [arguments.predictions, arguments.report],
+        [arguments.gold, arguments.label_map, *arguments.compare],
+    )
     (documents,) = _read_gold([arguments.gold], arguments)
     evaluation = evaluate(
         documents,
@@ -1039,7 +1077,9 @@ def run_rebuild(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--jobs must be 1 or more, got {arguments.jobs}")
     for split in arguments.split:
         check_name("split", split, SPLITS)
-    windows = read_windows(arguments.annotations or GOLD, splits=arguments.split)
+    annotations = arguments.annotations or GOLD
+    _check_outputs([arguments.output], [annotations, arguments.source_dir])
+    windows = read_windows(annotations, splits=arguments.split)
     rebuilt = rebuild_gold(
         windows,
         arguments.output,

@@ -21,8 +21,8 @@ from pii.scores import MICRO, GroupScores, Offsets, Tally, f1_of, group_scores, 
 from pii.spans import Span
 from pii.tagger import tokenize_document
 from starencoder.config import CONFIG_FILE, read_config_json
-from starencoder.errors import CheckpointError
-from starencoder.files import write_whole
+from starencoder.errors import CheckpointError, DataError
+from starencoder.files import check_outputs, write_whole
 
 if TYPE_CHECKING:
     from starencoder.tokenizer import CodeTokenizer
@@ -236,7 +236,10 @@ def _compare(first: Scored, second: Scored, bootstrap: Bootstrap) -> Comparison:
     labels = {}
     for label in (*LABELS, MICRO):
         one, other = first.tallies["label"][label], second.tallies["label"][label]
-        resampled = [f1_of(bootstrap.sums(counts.counts, counts.rows)) for counts in (one, other)]
+        resampled = [
+            f1_of(bootstrap.sums(counts.counts, counts.rows), nothing=np.nan)
+            for counts in (one, other)
+        ]
         labels[label] = Difference(
             value=first.labels[label].overlap.f1 - second.labels[label].overlap.f1,
             interval=interval(resampled[0] - resampled[1]),
@@ -265,14 +268,28 @@ def confusion(
     return counts
 
 
-def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[str, float]]:
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Thresholds as they are stored now."""
+
+    points: Mapping[str, Mapping[str, float]]
+    """By operating point and label."""
+    without_spans: Sequence[str]
+    """Labels of which the documents hold no wanted span; their thresholds are as they were."""
+    unmeasured: Sequence[str]
+    """Labels with the same F1 at every threshold, as where few spans are all found with a high
+    score, none is, or the patterns find them; their thresholds, too, are as they were."""
+
+
+def calibrate(model_dir: Path, documents: Sequence[Document]) -> Calibration:
     """Choose both operating points on annotated documents and store them in `config.json`.
 
-    Returns:
-        Thresholds by operating point and label.
+    Of thresholds that are equally good the strictest is chosen, so that 0.98 may well be measured:
+    where the tagger is right with the highest scores only, or adds nothing but false alarms.
 
     Raises:
         CheckpointError: The directory does not hold a tagger with settings of ours.
+        DataError: The documents hold no wanted span.
         OutputError: `config.json` cannot be written.
     """
     config, path = read_config_json(model_dir), model_dir / CONFIG_FILE
@@ -282,10 +299,30 @@ def calibrate(model_dir: Path, documents: Sequence[Document]) -> dict[str, dict[
             f"{path}: no chunk settings (pii); train it with starencoder pii train"
         )
     detector = load_detector(str(model_dir))
+    check_outputs([path])
+    wanted = {s.label for document in documents for s in document.spans if s.kind == "real"}
+    if not wanted:
+        raise DataError(
+            f"{len(documents)} documents without any wanted span: nothing to choose thresholds by; "
+            "expected spans of kind real; the model is as it was"
+        )
     tagged = [detector.tagged_spans(document.text) for document in documents]
 
     tables = sweep(documents, lambda score: _found_from(score, documents, detector, tagged))
-    points = operating_points(tables)
+    without = [label for label in LABELS if label not in wanted]
+    unmeasured = [
+        label
+        for label in LABELS
+        if label in wanted and len({counts[label].f_score() for counts in tables.values()}) == 1
+    ]
+    kept = {*without, *unmeasured}
+    points = {
+        point: {
+            label: pii["operating_points"][point][label] if label in kept else threshold
+            for label, threshold in thresholds.items()
+        }
+        for point, thresholds in operating_points(tables).items()
+    }
     config["pii"] = {**pii, "operating_points": points}
     write_whole(path, (json.dumps(config, indent=2) + "\n").encode())
-    return points
+    return Calibration(points, without, unmeasured)

@@ -31,8 +31,8 @@ def score_text(evaluation: Evaluation) -> str:
     lines = [
         f"{len(evaluation.documents):,} documents, {characters:,} characters; "
         "found: a span and a prediction cover 80 % of each other;",
-        f"exact: F1 of the same limits; token: F1 of the same tokens ({plain(evaluation.tokens)}); "
-        "95 %: of F1",
+        f"exact: F1 of the same limits; token: F1 of the same tokens ({plain(evaluation.tokens)});",
+        "95 %: of F1, over resamples of the documents with a span or prediction of the label",
     ]
     for scored in evaluation.scored:
         lines += ["", plain(scored.name), *_label_lines(scored.labels)]
@@ -161,7 +161,8 @@ def _score_sections(evaluation: Evaluation) -> Iterator[str]:
         f"same limits; token: the same tokens ({escaped(evaluation.tokens)}), as seqeval counts. "
         "Annotated spans that are no real values are neither wanted nor punished. Leaked: a "
         "character of the span lies outside every prediction. Intervals: 95 %, percentile "
-        f"bootstrap over documents, {BOOTSTRAP_RESAMPLES} resamples.</p>"
+        f"bootstrap over documents, {BOOTSTRAP_RESAMPLES} resamples; those that have nothing to "
+        "score, such as no span and no prediction of a rare label, are left out.</p>"
     )
     yield "<h2>Scores by label</h2>"
     for scored in evaluation.scored:

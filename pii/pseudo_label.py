@@ -431,7 +431,8 @@ def pseudo_label(
         on_document: Called after each file or row.
 
     Raises:
-        ConfigError, CheckpointError, DataError: See `load_teachers` and `iter_unlabelled`.
+        ConfigError, CheckpointError: See `load_teachers` and `iter_unlabelled`.
+        DataError: See there; or there is nothing to label. What was at `output` is left.
         OutputError: The output cannot be written.
     """
     teach, averaging = load_teachers(teachers)
@@ -445,4 +446,10 @@ def pseudo_label(
             files += 1
             if on_document is not None:
                 on_document()
+        if not files:
+            reasons = "".join(f"; {count} x {why}" for why, count in sorted(left_out.items()))
+            raise DataError(
+                f"{', '.join(map(str, paths))}: no text to label{reasons}; expected source files, "
+                f"or rows with a text"
+            )
     return Report(averaging, files, judge.steps, writer.windows, left_out)

@@ -67,7 +67,7 @@ def read_windows(path: Path = GOLD, *, splits: Collection[str] = ()) -> list[Win
     """Read windows; of some splits only, if any are named.
 
     Raises:
-        DataError: The file cannot be read, or a line is not a window; the line is named.
+        DataError: The file cannot be read, a line is not a window (it is named), or there is none.
     """
     windows = []
     try:
@@ -80,6 +80,9 @@ def read_windows(path: Path = GOLD, *, splits: Collection[str] = ()) -> list[Win
         raise DataError(
             f"{path}: cannot be read ({reason_of(error)}); expected windows as JSON lines"
         ) from error
+    if not windows:
+        asked = f" of {', '.join(splits)}" if splits else ""
+        raise DataError(f"{path}: no windows{asked}; expected one a line, as JSON")
     return windows
 
 

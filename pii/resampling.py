@@ -14,7 +14,8 @@ Statistic = Callable[[Array], Array]
 """From sums over documents, shape `(..., columns)`, to values of shape `(...)`."""
 
 BOOTSTRAP_RESAMPLES = 300
-"""As many, and drawn in the same way, as the gold set's `score.py`: the intervals are the same."""
+"""As many, and drawn in the same way, as the gold set's `score.py`. The intervals are the same but
+for rare labels: there, a resample that has nothing to score counts as 0."""
 
 SHUFFLES = 9999
 """With the observed assignment 10,000, so that p has four decimals."""
@@ -52,8 +53,14 @@ class Bootstrap:
 
 
 def interval(values: Array) -> tuple[float, float]:
-    """The limits between which 95 % of the values lie."""
-    ordered = np.sort(values)
+    """The limits between which 95 % of the values lie.
+
+    Values that are NaN, of resamples that have nothing to score, are left out: as zeros they would
+    show a rare label that is always found as one that may never be. Without others both are 0.
+    """
+    ordered = np.sort(values[~np.isnan(values)])
+    if not len(ordered):
+        return 0.0, 0.0
     return (
         float(ordered[int(0.025 * len(ordered))]),
         float(ordered[int(0.975 * len(ordered)) - 1]),

@@ -57,7 +57,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupScores:
-    """The scores of one group of documents or spans; intervals are 95 % over documents."""
+    """The scores of one group of documents or spans.
+
+    Intervals are 95 % over resamples of the documents; those with nothing to score are left out.
+    """
 
     overlap: Score
     """A prediction is right when it and a wanted span each cover 80 % of the other."""
@@ -214,9 +217,10 @@ def _length_group(length: int, limits: Sequence[int]) -> str:
     return _length_groups(limits)[sum(length > limit for limit in limits)]
 
 
-def f1_of(sums: Array) -> Array:
-    """F1 (80 % overlap) from sums of a tally's counts."""
-    return _score(sums, "overlap")[2]
+def f1_of(sums: Array, *, nothing: float = 0.0) -> Array:
+    """F1 (80 % overlap) from sums of a tally's counts; `nothing`: where no span is in them."""
+    counted = sums[..., [_COLUMN[f"overlap {count}"] for count in ("found", "extra", "missed")]]
+    return np.where(counted.any(axis=-1), _score(sums, "overlap")[2], nothing)
 
 
 def group_scores(group: Tally, bootstrap: Bootstrap) -> GroupScores:
@@ -224,13 +228,13 @@ def group_scores(group: Tally, bootstrap: Bootstrap) -> GroupScores:
     sums = group.counts.sum(axis=0).astype(np.float64)
     resampled = bootstrap.sums(group.counts, group.rows)
     rates = {name: float(_rate(sums, name)) for name in _RATES}
-    intervals = {name: interval(_rate(resampled, name)) for name in _RATES}
+    intervals = {name: interval(_rate(resampled, name, nothing=np.nan)) for name in _RATES}
     scores = {name: Score(*map(float, _score(sums, name))) for name in _MATCHES}
     return GroupScores(
         overlap=scores["overlap"],
         exact=scores["exact"],
         token=scores["token"],
-        f1_interval=interval(f1_of(resampled)),
+        f1_interval=interval(f1_of(resampled, nothing=np.nan)),
         support=int(sums[_COLUMN["overlap found"]] + sums[_COLUMN["overlap missed"]]),
         found_or_extra=int(sums[_COLUMN["overlap found"]] + sums[_COLUMN["overlap extra"]]),
         leaked=rates["leaked"],
@@ -250,10 +254,11 @@ _RATES: Mapping[str, tuple[int, Sequence[str]]] = {
 """By column: a factor and the columns whose sum it is divided by."""
 
 
-def _rate(sums: Array, name: str) -> Array:
+def _rate(sums: Array, name: str, *, nothing: float = 0.0) -> Array:
     factor, below = _RATES[name]
     whole = sum((sums[..., _COLUMN[column]] for column in below), np.float64(0))
-    return np.asarray(factor * sums[..., _COLUMN[name]] / np.maximum(1, whole))
+    rate = factor * sums[..., _COLUMN[name]] / np.maximum(1, whole)
+    return np.where(whole > 0, rate, nothing)
 
 
 def _score(sums: Array, name: str) -> tuple[Array, Array, Array]:

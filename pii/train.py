@@ -9,6 +9,7 @@ interrupted goes on to the same weights.
 """
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import logging
@@ -44,20 +45,24 @@ from pii.synthesize import revalue
 from pii.tagger import Tagger
 from pii.values import ValueMaker
 from starencoder.checkpoint import load_encoder_weights, resolve_encoder, save_tagger
-from starencoder.config import PRESETS, EncoderConfig, load_config
-from starencoder.errors import ConfigError, DataError
-from starencoder.files import write_whole
+from starencoder.config import CONFIG_FILE, PRESETS, WEIGHTS_FILE, EncoderConfig, load_config
+from starencoder.errors import CheckpointError, ConfigError, DataError, reason_of
+from starencoder.files import check_outputs, read_json_object, write_whole
 from starencoder.model import TokenClassifier, flushed_denormals
 from starencoder.optim import load_moments, make_optimizer, moments
 from starencoder.schedule import learning_rate
 from starencoder.text import aligned, duration
-from starencoder.tokenizer import CodeTokenizer, copy_tokenizer, load_tokenizer
+from starencoder.tokenizer import TOKENIZER_FILE, CodeTokenizer, copy_tokenizer, load_tokenizer
+from starencoder.toml import differences
 from starencoder.training_checkpoints import CheckpointWriter, load_latest
 
 _LOG = logging.getLogger(__name__)
 
 REPORT_FILE = "training.json"
 _WORK = "checkpoints"
+_RUN_FILE = "run.json"
+"""In the folder of checkpoints: the recipe, and the hashes of all that was read."""
+_MAY_CHANGE = frozenset({"save_every"})
 _EVEN = 0.5
 """Threshold of every label where none was chosen."""
 
@@ -90,19 +95,26 @@ def train(
     Args:
         config: The recipe.
         output: The tagger's directory; checkpoints are in it until all is done.
-        resume: Whether to go on from what an interrupted run has left there.
+        resume: Whether to go on from what an interrupted run has left there; recipe and data must
+            be its own, but for `save_every`.
         threads: Of torch; 0: as many as it takes.
 
     Returns:
         What each seed has given, in their order. The best one was written.
 
     Raises:
-        ConfigError: The chunks are too long for the model, there is a run to resume that was not
-            asked for, or the loss is not finite.
+        ConfigError: The chunks are too long for the model, the output is an input or holds a
+            tagger already, there is a run to resume that was not asked for or that had another
+            recipe or other data, or the loss is not finite.
         CheckpointError: The tokenizer or the encoder to start from cannot be loaded.
         DataError: Data are not of the stated form, or there is no text in any.
         OutputError: The directory cannot be written.
     """
+    work = output / _WORK
+    read = [data.path for stage in config.stages for data in stage.data]
+    read += [name for name in (config.encoder, config.tokenizer) if name]
+    check_outputs([output], map(Path, read), folders=True)
+    started = _check_folder(config, output, resume=resume)
     if threads:
         torch.set_num_threads(threads)
     encoder = resolve_encoder(config.encoder) if config.encoder else None
@@ -110,12 +122,15 @@ def train(
     assert tokenizer_dir is not None  # the recipe was checked
     tokenizer = load_tokenizer(tokenizer_dir)
     architecture = _architecture(config, encoder, tokenizer)
-    stages = [_read(stage, tokenizer, config.seeds[0]) for stage in config.stages]
-    work = output / _WORK
-    if work.exists() and not resume:
-        raise ConfigError(
-            f"{work}: left by a run that was interrupted; go on with it with --resume, or remove it"
-        )
+    loaded = [tokenizer_dir / TOKENIZER_FILE]
+    loaded += [encoder / name for name in (CONFIG_FILE, WEIGHTS_FILE)] if encoder else []
+    inputs = {str(path): _hash_of(path) for path in loaded}
+    stages = [_read(stage, tokenizer, config.seeds[0], inputs) for stage in config.stages]
+    if started:
+        _check_inputs(started.get("inputs"), inputs, work)
+    else:
+        described = {"recipe": dataclasses.asdict(config), "inputs": inputs}
+        write_whole(work / _RUN_FILE, (json.dumps(described, indent=2) + "\n").encode())
     results = []
     for seed in config.seeds:
         trainer = _Trainer(config, architecture, encoder, tokenizer, seed, work / f"seed-{seed}")
@@ -434,9 +449,72 @@ def _architecture(
     return dataclasses.replace(found, hidden_dropout=config.dropout)
 
 
-def _read(stage: StageConfig, tokenizer: CodeTokenizer, seed: int) -> _Copies:
-    """A stage's documents with all their copies, tokenised."""
+def _check_folder(config: TrainConfig, output: Path, *, resume: bool) -> dict[str, object]:
+    """What the run to go on with was started with; empty where one is to be started.
+
+    Raises:
+        ConfigError: There is a finished tagger, or an interrupted run that is not to be gone on
+            with, or was started with another recipe.
+    """
+    work = output / _WORK
+    if not work.exists():
+        if (output / WEIGHTS_FILE).exists():
+            raise ConfigError(
+                f"{output / WEIGHTS_FILE}: already there; give another output directory, or remove "
+                f"it"
+            )
+        return {}
+    if not resume:
+        raise ConfigError(
+            f"{work}: left by a run that was interrupted; go on with it with --resume, or remove it"
+        )
+    path = work / _RUN_FILE
+    advice = f"remove {work} and start again"
+    try:
+        started = read_json_object(path, ConfigError, advice=advice)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: missing, so that nothing tells whether the run that was interrupted had this "
+            f"recipe and these data (earlier versions did not write it); {advice}"
+        ) from error
+    changed = differences(started.get("recipe"), dataclasses.asdict(config))
+    changed = {name: text for name, text in changed.items() if name not in _MAY_CHANGE}
+    if changed:
+        raise ConfigError(
+            f"the run in {work} has other settings: {'; '.join(changed.values())}; go on with "
+            f"those, or choose another output directory"
+        )
+    return started
+
+
+def _check_inputs(before: object, now: Mapping[str, str], work: Path) -> None:
+    """Refuse to go on with other data than the run was started with."""
+    changed = differences(before, now)
+    if changed:
+        raise ConfigError(
+            f"the run in {work} was started with another content of {', '.join(changed)}; put that "
+            f"back, or choose another output directory"
+        )
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({reason_of(error)})") from error
+
+
+def _read(
+    stage: StageConfig, tokenizer: CodeTokenizer, seed: int, hashes: dict[str, str]
+) -> _Copies:
+    """A stage's documents with all their copies, tokenised; hashes of the documents are added."""
     files = [(data, _read_one(data)) for data in stage.data]
+    for data, documents in files:
+        # Of what was read, not of the file: a hub has none, and a map of labels counts too.
+        content = "\n".join(map(repr, documents))
+        name = data.path if not data.label_map else f"{data.path} by {data.label_map}"
+        hashes[name] = hashlib.sha256(content.encode()).hexdigest()
     rng = random.Random(seed)
     values = ValueMaker(rng, harvest_words(d.text for _, documents in files for d in documents))
     copies: _Copies = []

@@ -1,6 +1,5 @@
 """How far a run is, as its checkpoints keep it, and what a run must be the same in to go on."""
 
-import json
 import math
 import statistics
 from collections import deque
@@ -17,7 +16,7 @@ from pretrain.run_dir import (
     read_done_step,
 )
 from starencoder.errors import CheckpointError, ConfigError
-from starencoder.toml import flatten
+from starencoder.toml import differences
 from starencoder.training_checkpoints import Checkpoint
 
 RECENT_STEPS = 100
@@ -149,14 +148,10 @@ def check_done_run(config: PretrainConfig) -> None:
 
 
 def _check_same_settings(config: PretrainConfig, state: Mapping[str, object], where: str) -> None:
-    saved = state.get("config")
-    before = flatten(saved) if isinstance(saved, Mapping) else {}
-    # By way of JSON, as the other side: tuples become lists.
-    now = flatten(json.loads(json.dumps(config.to_json())))
     changed = [
-        f"{name} was {before.get(name)}, is {now.get(name)}"
-        for name in sorted({*before, *now} - _MAY_CHANGE)
-        if before.get(name) != now.get(name) and not name.startswith("prepare.")
+        difference
+        for name, difference in differences(state.get("config"), config.to_json()).items()
+        if name not in _MAY_CHANGE and not name.startswith("prepare.")
     ]
     if changed:
         raise ConfigError(

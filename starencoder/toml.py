@@ -1,6 +1,7 @@
 """TOML to frozen dataclasses, strictly: unknown keys, missing keys and wrong types are errors."""
 
 import dataclasses
+import json
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -68,14 +69,32 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, object]:
 
 
 def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested tables as one, with keys such as `run.steps`."""
+    """Nested tables as one, with keys such as `run.steps`; those in lists are numbered from 1."""
     table: dict[str, object] = {}
     for name, value in values.items():
+        if isinstance(value, list | tuple) and any(isinstance(inner, Mapping) for inner in value):
+            value = {str(number): inner for number, inner in enumerate(value, start=1)}
         if isinstance(value, Mapping):
             table |= flatten(value, f"{prefix}{name}.")
         else:
             table[prefix + name] = value
     return table
+
+
+def differences(before: object, now: Mapping[str, object]) -> dict[str, str]:
+    """Settings that are not what they were: by name what was and what is.
+
+    Args:
+        before: As read from JSON; what is no table counts as an empty one.
+        now: As given, with tuples where JSON has lists.
+    """
+    were = flatten(before) if isinstance(before, Mapping) else {}
+    are = flatten(json.loads(json.dumps(now)))
+    return {
+        name: f"{name} was {were.get(name)}, is {are.get(name)}"
+        for name in sorted({*were, *are})
+        if were.get(name) != are.get(name)
+    }
 
 
 def from_toml(into: type[_Config], values: Mapping[str, object], source: str) -> _Config:

@@ -32,6 +32,7 @@ from pii.redactor import Redactor
 
 PROGRAM = str(Path(sys.executable).with_name("starencoder"))
 NONE = ("--model", "none")
+TEACHER = ("--teacher", "none")
 EMAIL = "marta.lindqvist@corp-mail.net"
 IP = "52.17.203.94"
 TEXT = f"contact = '{EMAIL}'\nhost = '{IP}'\n"
@@ -1135,6 +1136,86 @@ def test_an_evaluation_of_what_is_not_there_is_one_line(run, arguments, message)
     assert (done.code, done.out) == (2, b"")
     (said,) = done.messages
     assert said.startswith(message)
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "gold.jsonl", *NONE, "--report", "gold.jsonl"), "gold.jsonl: is the input"),
+        (("evaluate", "gold.jsonl", *NONE, "--predictions", "link"), "link: is the input"),
+        (
+            ("evaluate", "gold.jsonl", *NONE, "--predictions", "a", "--report", "./a"),
+            "a: is the output",
+        ),
+        (
+            ("evaluate", "gold.jsonl", *NONE, "--predictions", "p", "--compare", "p"),
+            "p: is the input",
+        ),
+        (("pseudo-label", "in.jsonl", *TEACHER, "--output", "in.jsonl"), "in.jsonl: is the input"),
+        (("pseudo-label", "package", *TEACHER, "--output", "package/a.py"), "package/a.py: lies"),
+        (("synthesize", "package", "--output", "a", "--report", "a"), "a: is the output"),
+        (("synthesize", "package", "--output", "package/a.py"), "package/a.py: lies in the input"),
+        (
+            ("rebuild-gold", "--annotations", "in.jsonl", "--output", "in.jsonl"),
+            "in.jsonl: is the input",
+        ),
+    ],
+)
+def test_an_output_that_is_an_input_is_refused(run, arguments, message):
+    gold_file()
+    write("in.jsonl", json.dumps({"text": TEXT}) + "\n")
+    write("package/a.py", TEXT)
+    write("p", '{"id": "a", "spans": []}\n')
+    Path("link").symlink_to("gold.jsonl")
+    before = tree()
+
+    done = run("pii", *arguments)
+
+    assert (done.code, done.out) == (2, b"")
+    (said,) = done.messages
+    assert said.startswith(message)
+    assert tree() == before
+
+
+@linux_only
+@pytest.mark.parametrize("flag", ["--predictions", "--report"])
+def test_outputs_that_cannot_be_written_are_named_before_anything_is_read(run, flag):
+    done = run("pii", "evaluate", "absent.jsonl", *NONE, flag, "/proc/x")
+    assert (done.code, done.out) == (4, b"")
+    (said,) = done.messages
+    assert said.startswith("/proc/x: cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "empty.jsonl", *NONE), "empty.jsonl: no documents (nothing in it)"),
+        (("inspect", "empty.jsonl"), "empty.jsonl: no documents"),
+        (("inspect", "gold.jsonl", "--against", "empty.jsonl"), "empty.jsonl: no documents"),
+        (("calibrate", EMBEDDED_MODEL, "empty.jsonl"), "empty.jsonl: no documents"),
+        (("pseudo-label", "empty.jsonl", *TEACHER, "--output", "out"), "empty.jsonl: no text"),
+        (("synthesize", "package", "--output", "out", "--count", "0"), "--count must be 1 or more"),
+        (("synthesize", "package", "--output", "out", "--count", "-3"), "--count must be 1"),
+        (("synthesize", "package", "--output", "out", "--chars", "0"), "--chars must be 1 or more"),
+        (
+            ("rebuild-gold", "--annotations", "empty.jsonl", "--output", "out"),
+            "empty.jsonl: no windows",
+        ),
+    ],
+)
+def test_nothing_to_work_on_is_no_success(run, arguments, message):
+    gold_file()
+    write("empty.jsonl", "")
+    write("package/a.py", TEXT)
+    write("out", "before")
+
+    done = run("pii", *arguments)
+
+    assert (done.code, done.out) == (2, b"")
+    (said,) = done.messages
+    assert said.startswith(message)
+    assert Path("out").read_text() == "before"
 
 
 # --------------------------------------------------------------------------------------------------

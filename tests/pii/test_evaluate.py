@@ -1,15 +1,18 @@
+import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pii.annotations import Document, read_annotated
-from pii.detect import Detector, load_detector
+from pii.detect import EMBEDDED_MODEL, Detector, load_detector
 from pii.evaluate import calibrate, confusion, evaluate, predict
-from pii.labels import LABELS
+from pii.labels import LABELS, OPERATING_POINTS
 from pii.metrics import count_matches, total
 from pii.predictions import write_predictions
 from pii.spans import Span
-from starencoder.errors import OutputError
+from starencoder.errors import DataError, OutputError
 
 GOLD = Path(__file__).parents[3] / "shared" / "gold"
 FLOORS = {
@@ -112,16 +115,65 @@ def test_confusion_counts_each_wanted_and_each_counted_span_once():
     }
 
 
-def test_a_full_disk_leaves_the_config_that_was_there(tmp_path, monkeypatch):
-    config = tmp_path / "config.json"
-    config.write_text('{"pii": {}}', encoding="utf-8")
+def test_a_full_disk_leaves_the_config_that_was_there(tmp_path, documents):
+    model = model_in(tmp_path)
+    before = (model / "config.json").read_bytes()
     # In the way of the temporary file; any other error while it is written ends alike.
-    (tmp_path / "config.json.partial").mkdir()
-    monkeypatch.setattr("pii.evaluate.load_detector", lambda _: None)
+    (model / "config.json.partial").mkdir()
 
     with pytest.raises(OutputError, match=r"config\.json: cannot be written"):
-        calibrate(tmp_path, [])
-    assert config.read_text(encoding="utf-8") == '{"pii": {}}'
+        calibrate(model, documents)
+    assert (model / "config.json").read_bytes() == before
+
+
+def model_in(folder):
+    """A copy of the embedded model whose thresholds are all 0.41."""
+    model = folder / "model"
+    shutil.copytree(EMBEDDED_MODEL, model)
+    config = json.loads((model / "config.json").read_text())
+    points = dict.fromkeys(OPERATING_POINTS, dict.fromkeys(LABELS, 0.41))
+    config["pii"]["operating_points"] = points
+    (model / "config.json").write_text(json.dumps(config))
+    return model
+
+
+def thresholds_of(model):
+    return json.loads((model / "config.json").read_text())["pii"]["operating_points"]
+
+
+@pytest.mark.parametrize("kind", [None, "example"])
+def test_documents_without_a_wanted_span_choose_no_thresholds(tmp_path, documents, kind):
+    model = model_in(tmp_path)
+    before = (model / "config.json").read_bytes()
+    spans = [dataclasses.replace(span, kind=kind) for span in documents[0].spans if kind]
+    for gold in ([], [document(spans=spans)]):
+        with pytest.raises(DataError, match=f"{len(gold)} documents without any wanted span"):
+            calibrate(model, gold)
+    assert (model / "config.json").read_bytes() == before
+
+
+def test_labels_that_nothing_is_known_of_keep_their_thresholds(tmp_path, documents, monkeypatch):
+    model = model_in(tmp_path)
+    # A key that is found from 0.6 on is the only thing that a threshold makes a difference for.
+    text = "Jonathan Miller k3y"
+    found_as = [found(text, "k3y", "KEY", 0.7), found(text, "Miller", "KEY", 0.5)]
+    monkeypatch.setattr(Detector, "tagged_spans", lambda self, text: [])
+    monkeypatch.setattr(
+        Detector,
+        "combine",
+        lambda self, text, spans, thresholds: [
+            span for span in found_as if span.score >= thresholds["KEY"]
+        ],
+    )
+    gold = [document(text=text, spans=[found(text, "k3y", "KEY"), found(text, "Jon", "NAME")])]
+    calibration = calibrate(model, gold)
+
+    assert calibration.without_spans == ["USERNAME", "EMAIL", "IP_ADDRESS", "PASSWORD"]
+    assert calibration.unmeasured == ["NAME"]
+    assert thresholds_of(model) == calibration.points
+    for thresholds in calibration.points.values():
+        assert 0.5 < thresholds.pop("KEY") <= 0.7
+        assert set(thresholds.values()) == {0.41}
 
 
 def test_examples_are_not_predicted_and_attributions_are():

@@ -223,3 +223,18 @@ def test_of_each_kind_it_is_said_how_much_is_reported():
         "example": (2, 0.5, 0.5),
         "licence": (1, 0.0, 0.0),
     }
+
+
+def test_a_rare_label_that_is_always_found_has_an_interval_of_one():
+    name, key = Span(start=0, end=5, label="NAME"), Span(start=10, end=15, label="KEY")
+    spans = [(name, key), *[(name,)] * 19]
+    documents = [
+        Document(id=f"d{n}", language="", package="", path="", text="x" * 20, spans=one)
+        for n, one in enumerate(spans)
+    ]
+    scores = scores_of(documents, [list(one) for one in spans])["KEY"]
+    assert (scores.overlap.f1, scores.f1_interval) == (1, (1, 1))
+    # Nobody gave a KEY: each resample that has one lost it.
+    lost = scores_of(documents, [[]] * 20)["KEY"]
+    assert (lost.leaked, lost.leaked_interval, lost.f1_interval) == (1, (1, 1), (0, 0))
+    assert scores_of(documents, [[]] * 20)["EMAIL"].f1_interval == (0, 0)

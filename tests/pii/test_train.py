@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from pii.tagger import load_tagger, tag_probabilities
 from pii.train import train, train_text
 from starencoder.checkpoint import read_weights
 from starencoder.config import PRESETS, EncoderConfig, load_config
-from starencoder.errors import CheckpointError, ConfigError, DataError
+from starencoder.errors import CheckpointError, ConfigError, DataError, OutputError
 from starencoder.schedule import OptimizerConfig
 from starencoder.tokenizer import save_tokenizer, train_tokenizer
 
@@ -239,6 +240,99 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_report(
         train(two_stages, tmp_path / "broken", threads=1)
     train(two_stages, tmp_path / "broken", resume=True, threads=1)
     assert files(tmp_path / "broken") == expected
+
+
+@pytest.fixture
+def interrupted(data, trained, tmp_path, monkeypatch):
+    """A function that starts a run which ends in its second step, and the recipe of that run."""
+    (tmp_path / "gold.jsonl").write_bytes((data / "gold.jsonl").read_bytes())
+    shutil.copytree(trained, tmp_path / "encoder")
+    config = config_of(tmp_path, encoder=str(tmp_path / "encoder"), tokenizer="", save_every=1)
+    left = [1]
+    step = pii.train._Trainer._step
+
+    def until(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        return step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pii.train._Trainer, "_step", until)
+        with pytest.raises(Killed):
+            train(config, tmp_path / "out", threads=1)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dropout": 0.2}, "other settings: dropout was 0.1, is 0.2; go on with those"),
+        ({"seeds": (1, 2)}, r"seeds was \[1\], is \[1, 2\]"),
+        ({"steps": 4}, r"stages\.1\.steps was 3, is 4"),
+        ({"rate": 1e-3}, r"stages\.1\.optimizer\.learning_rate was 0.0005, is 0.001"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_recipe(interrupted, tmp_path, changes, message):
+    stage = {name: changes.pop(name) for name in ("steps", "rate") if name in changes}
+    if stage:
+        changes["stages"] = (stage_of(tmp_path, **stage),)
+    with pytest.raises(ConfigError, match=message):
+        train(dataclasses.replace(interrupted, **changes), tmp_path / "out", resume=True, threads=1)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["gold.jsonl", "encoder/config.json", "encoder/tokenizer.json"])
+def test_a_run_does_not_go_on_with_other_data(interrupted, tmp_path, name):
+    path = tmp_path / name
+    content = path.read_text(encoding="utf-8")
+    other = content.replace("USERNAME", "NAME") if "gold" in name else content + "\n"
+    path.write_text(other, encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"another content of \S*{name}; put that back"):
+        train(interrupted, tmp_path / "out", resume=True, threads=1)
+    path.write_text(content, encoding="utf-8")
+    train(interrupted, tmp_path / "out", resume=True, threads=1)
+
+
+def test_how_often_a_run_saves_may_change(interrupted, tmp_path):
+    changed = dataclasses.replace(interrupted, save_every=2)
+    train(changed, tmp_path / "out", resume=True, threads=1)
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "missing"), ("{", "not valid JSON")])
+def test_a_run_of_which_nothing_tells_the_recipe_does_not_go_on(
+    interrupted, tmp_path, content, message
+):
+    path = tmp_path / "out" / "checkpoints" / "run.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=rf"run\.json: {message}.*; remove .* and start again"):
+        train(interrupted, tmp_path / "out", resume=True, threads=1)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_finished_tagger_is_not_replaced(data, trained, resume):
+    before = everything_in(trained)
+    with pytest.raises(ConfigError, match=r"model\.safetensors: already there; give another"):
+        train(config_of(data), trained, resume=resume, threads=1)
+    assert everything_in(trained) == before
+
+
+def test_an_output_that_is_an_input_or_cannot_be_written_is_seen_before_data_are_read(
+    data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pii.train, "read_annotated", None)
+    with pytest.raises(ConfigError, match=r"is the input .*tokenizer too"):
+        train(config_of(data), data / "tokenizer", threads=1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="out: cannot be written"):
+        train(config_of(data), tmp_path / "file" / "out", threads=1)
+
+
+def everything_in(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def files(folder):
