@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from pii.annotations import TEXT_COLUMNS, json_rows, parquet_rows
+from pii.annotations import TEXT_COLUMNS, parquet_rows
 from pii.boundaries import line_before
 from pii.filters import classify
 from pii.labels import LABELS, check_labels
 from pii.patterns import find_patterns
 from pii.propagate import merge_repeated, repeated_values
+from pii.records import json_records
 from pii.spans import Span, resolve_overlaps
 from pii.teachers import Teach, load_teachers
 from starencoder.errors import ConfigError, DataError, reason_of
@@ -287,7 +288,10 @@ def iter_unlabelled(
 
 
 def _rows(path: Path, column: str, left_out: Counter[str]) -> Iterator[Unlabelled]:
-    rows = json_rows(path) if path.suffix == ".jsonl" else parquet_rows(path)
+    if path.suffix == ".jsonl":
+        rows = json_records(path, "JSON lines with a column of text")
+    else:
+        rows = parquet_rows(path)
     for number, (where, row) in enumerate(rows, 1):
         name = column or next((name for name in TEXT_COLUMNS if name in row), TEXT_COLUMNS[0])
         if name not in row:
