@@ -703,7 +703,7 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
         "--mix",
         type=Path,
         metavar="FILE.toml",
-        help="what is written, and how often; default: the package's pii/synthesis.toml",
+        help="all that is written, and how often: not laid over the default, pii/synthesis.toml",
     )
     parser.add_argument(
         "--report", type=Path, metavar="FILE.html", help="write the counts and samples to look at"

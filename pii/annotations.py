@@ -9,6 +9,7 @@ token and its BIO tag a line, a blank line ends a document).
 
 import itertools
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -272,6 +273,8 @@ def parquet_rows(path: Path) -> Iterator[_Row]:
 def _hub_rows(source: str) -> Iterator[_Row]:
     import datasets
 
+    # Its client warns of each of its retries; the error at the end says it once.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     name, _, split = source.removeprefix(_HUB).partition(":")
     if not name:
         raise ConfigError(f"{source}: expected {_HUB}NAME or {_HUB}NAME:SPLIT")
@@ -287,6 +290,11 @@ def _hub_rows(source: str) -> Iterator[_Row]:
             yield f"{source} row {number}", row
     except ConfigError:
         raise
+    except ConnectionError as error:
+        raise DataError(
+            f"{source}: the hub cannot be reached; is there a network, and does HF_ENDPOINT, where "
+            "set, name its host?"
+        ) from error
     except (OSError, ValueError, RuntimeError) as error:
         # The first line says what is wrong; the rest is advice for programmers.
         reason = (str(error).splitlines() or [""])[0]

@@ -1,4 +1,5 @@
 import json
+import logging
 import re
 
 import pyarrow as pa
@@ -364,6 +365,19 @@ def test_a_data_set_of_a_hub_is_streamed_by_its_split(tmp_path):
         read_annotated(f"hub:{folder}")
     with pytest.raises(DataError, match="cannot be read"):
         read_annotated(f"hub:{tmp_path / 'none'}")
+
+
+def test_a_hub_that_cannot_be_reached_is_said_once_and_no_account_is_asked_for(monkeypatch, capfd):
+    def unreachable(name, **options):
+        logger = logging.getLogger("huggingface_hub.utils._http")
+        logger.warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    with pytest.raises(DataError, match=r"hub:a/b: the hub cannot be reached; is there") as error:
+        read_annotated("hub:a/b")
+    assert "account" not in str(error.value)
+    assert "Retrying" not in capfd.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------
