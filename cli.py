@@ -936,7 +936,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     """Score models and predictions on annotated documents."""
     from pii.evaluate import evaluate
     from pii.evaluation_report import as_json, score_text, write_report
-    from pii.predictions import write_predictions
+    from pii.predictions import check_ids, write_predictions
     from pii.redactor import rule_names
 
     models = arguments.model or ([] if len(arguments.compare) > 1 else ["tiny"])
@@ -945,6 +945,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.predictions is not None and not models:
         raise ConfigError("--predictions writes a model's spans; give --model too")
     (documents,) = _read_gold([arguments.gold], arguments)
+    if arguments.predictions is not None:
+        check_ids(documents)
     evaluation = evaluate(
         documents,
         models,

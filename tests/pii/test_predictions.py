@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cli
 from pii.annotations import Document
 from pii.labels import LABELS
 from pii.predictions import read_predictions, write_predictions
@@ -119,6 +120,22 @@ def test_documents_with_the_same_id_cannot_be_told_apart(tmp_path):
     path.write_text(line())
     with pytest.raises(DataError, match="1 of 2 annotated documents have the id of an earlier"):
         read_predictions(path, documents)
+
+
+def test_evaluate_refuses_to_write_what_it_could_not_read_before_it_starts(
+    tmp_path, capsys, monkeypatch
+):
+    def never(*arguments, **options):
+        raise AssertionError
+
+    monkeypatch.setattr("pii.evaluate.evaluate", never)
+    gold, output = tmp_path / "gold.jsonl", tmp_path / "p.jsonl"
+    gold.write_text('{"id": 1, "text": "x", "spans": []}\n' * 2, encoding="utf-8")
+
+    arguments = [str(gold), "--model", "none", "--predictions", str(output)]
+    assert cli.main(["pii", "evaluate", *arguments]) == 2
+    assert "1 of 2 annotated documents have the id of an earlier" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_predictions_that_are_no_text_or_not_there_are_said_to_be(tmp_path):
