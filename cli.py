@@ -703,7 +703,7 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
         "--mix",
         type=Path,
         metavar="FILE.toml",
-        help="what is written, and how often; default: the package's pii/synthesis.toml",
+        help="all that is written, and how often: not laid over the default, pii/synthesis.toml",
     )
     parser.add_argument(
         "--report", type=Path, metavar="FILE.html", help="write the counts and samples to look at"
@@ -970,7 +970,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     """Score models and predictions on annotated documents."""
     from pii.evaluate import evaluate
     from pii.evaluation_report import as_json, score_text, write_report
-    from pii.predictions import write_predictions
+    from pii.predictions import check_ids, write_predictions
     from pii.redactor import rule_names
 
     models = arguments.model or ([] if len(arguments.compare) > 1 else ["tiny"])
@@ -983,6 +983,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         [arguments.gold, arguments.label_map, *arguments.compare],
     )
     (documents,) = _read_gold([arguments.gold], arguments)
+    if arguments.predictions is not None:
+        check_ids(documents)
     evaluation = evaluate(
         documents,
         models,

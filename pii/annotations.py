@@ -9,13 +9,15 @@ token and its BIO tag a line, a blank line ends a document).
 
 import itertools
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pii.labels import KINDS, LABELS, OUTSIDE
+from pii.records import field, id_of, json_records, objects, span_of
 from pii.spans import Span, resolve_overlaps
 from starencoder.errors import ConfigError, DataError
 from starencoder.names import check_name, closest
@@ -33,6 +35,11 @@ _LABEL_KEY = {"fragments": "category", "pii": "tag"}
 _BEGINS, _GOES_ON = "BSU", "IEL"
 _TAG = re.compile(rf"{OUTSIDE}|[{_BEGINS}{_GOES_ON}]-\S+")
 _BATCH_ROWS = 256
+# Offsets as text, as some of BigCode's published files have them.
+_DIGITS = re.compile(r"[0-9]{1,12}")
+_POSITION = re.compile(rf"\s*\[\s*({_DIGITS.pattern})\s*,\s*({_DIGITS.pattern})\s*\]\s*")
+_CONLL_SUFFIX, _PARQUET_SUFFIX = ".conll", ".parquet"
+_EXPECTED = "annotated JSON lines, parquet or CoNLL"
 
 _Row = tuple[str, Mapping[str, object]]
 """Where a row stands, for messages, and its columns."""
@@ -119,8 +126,10 @@ def _read_map(path: Path) -> dict[str, tuple[str, str] | None]:
     for name, value in labels.items():
         if value == _IGNORE:
             targets[name] = None
-        elif isinstance(value, list) and len(value) == 2 and value[0] in LABELS:
-            targets[name] = (value[0], check_name("kind", str(value[1]), KINDS))
+        elif (
+            isinstance(value, list) and len(value) == 2 and value[0] in LABELS and value[1] in KINDS
+        ):
+            targets[name] = (value[0], value[1])
         else:
             raise ConfigError(
                 f'{path}: labels.{name} must be [label, kind] or "ignore"; '
@@ -192,15 +201,16 @@ def _open_rows(source: str, format: str) -> Iterator[_Row] | None:
         with path.open("rb") as file:
             head = file.read(1 << 16)
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; expected annotated JSON lines, parquet or CoNLL"
-        ) from error
-    if head.startswith(b"PAR1"):
+        raise DataError(f"{path}: {error.strerror}; expected {_EXPECTED}") from error
+    # A name that says what a file is is believed: its reader says best what is wrong with it.
+    if head.startswith(b"PAR1") or path.suffix == _PARQUET_SUFFIX:
         rows = parquet_rows(path)
-    elif format == "conll" or (format == "auto" and _looks_like_conll(head)):
+    elif format == "conll" or (
+        format == "auto" and (path.suffix == _CONLL_SUFFIX or _looks_like_conll(head))
+    ):
         return None
     else:
-        rows = json_rows(path)
+        rows = json_records(path, _EXPECTED)
     if format == "conll":
         raise ConfigError(f"{source}: a parquet file; conll is lines of a token and its tag")
     return rows
@@ -208,7 +218,7 @@ def _open_rows(source: str, format: str) -> Iterator[_Row] | None:
 
 def _looks_like_conll(head: bytes) -> bool:
     """Whether the first line that says something is a token and a BIO tag."""
-    for line in head.decode("utf-8", "replace").splitlines():
+    for line in head.decode("utf-8-sig", "replace").splitlines():
         columns = _columns(line)
         if columns and columns[0] != "-DOCSTART-":
             return len(columns) > 1 and bool(_TAG.fullmatch(columns[-1]))
@@ -244,29 +254,6 @@ def _format_of(first: _Row, source: str, stated: str) -> str:
 # Rows
 
 
-def json_rows(path: Path) -> Iterator[_Row]:
-    """The objects of a JSON lines file, each with where it stands."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise DataError(
-                        f"{where}: not JSON; expected an object on each line"
-                    ) from error
-                if not isinstance(row, dict):
-                    raise DataError(f"{where}: expected an object, found {type(row).__name__}")
-                yield where, row
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected annotated JSON lines") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8; expected annotated JSON lines") from error
-
-
 def parquet_rows(path: Path) -> Iterator[_Row]:
     """The rows of a parquet file, each with where it stands."""
     import pyarrow as pa
@@ -286,6 +273,8 @@ def parquet_rows(path: Path) -> Iterator[_Row]:
 def _hub_rows(source: str) -> Iterator[_Row]:
     import datasets
 
+    # Its client warns of each of its retries; the error at the end says it once.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     name, _, split = source.removeprefix(_HUB).partition(":")
     if not name:
         raise ConfigError(f"{source}: expected {_HUB}NAME or {_HUB}NAME:SPLIT")
@@ -301,6 +290,11 @@ def _hub_rows(source: str) -> Iterator[_Row]:
             yield f"{source} row {number}", row
     except ConfigError:
         raise
+    except ConnectionError as error:
+        raise DataError(
+            f"{source}: the hub cannot be reached; is there a network, and does HF_ENDPOINT, where "
+            "set, name its host?"
+        ) from error
     except (OSError, ValueError, RuntimeError) as error:
         # The first line says what is wrong; the rest is advice for programmers.
         reason = (str(error).splitlines() or [""])[0]
@@ -315,50 +309,25 @@ def _hub_rows(source: str) -> Iterator[_Row]:
 
 
 def _gold_document(row: Mapping[str, object], where: str) -> Document:
-    try:
-        text, records = row["text"], row["spans"]
-        if not isinstance(text, str) or not isinstance(records, list):
-            raise TypeError
-        spans = [
-            Span(
-                start=span["start"],
-                end=span["end"],
-                label=span["label"],
-                kind=span.get("kind", "real"),
-                source="gold",
-            )
-            for span in records
-        ]
-        if not all(type(at) is int for span in spans for at in (span.start, span.end)):
-            raise TypeError
-        identity = str(row["id"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{where}: {type(error).__name__}; expected an object with id, text and spans of "
-            "start, end, label"
-        ) from error
-    spans.sort(key=lambda span: span.start)
-    end = 0
-    for span in spans:
-        for field, value, known in (("label", span.label, LABELS), ("kind", span.kind, KINDS)):
-            if value not in known:
-                raise DataError(
-                    f"{where}: the {field} of the span {span.start}..{span.end} is unknown; "
-                    f"known: {', '.join(known)}"
-                )
-        if not end <= span.start < span.end <= len(text):
-            raise DataError(
-                f"{where}: span {span.start}..{span.end} overlaps the one before, is empty or "
-                f"leaves the text of {len(text)} characters"
-            )
-        end = span.end
+    identity, text = id_of(row, where), field(row, "text", str, where)
+    spans = []
+    for place, record in objects(row, "spans", where):
+        kind = field(record, "kind", str, place, "real")
+        if kind not in KINDS:
+            raise DataError(f"{place}: the kind is unknown; known: {', '.join(KINDS)}")
+        span = replace(span_of(record, len(text), place), kind=kind, source="gold")
+        spans.append((span, place.removeprefix(f"{where}: ")))
+    spans.sort(key=lambda placed: placed[0].start)
+    for (before, other), (span, name) in itertools.pairwise(spans):
+        if span.start < before.end:
+            raise DataError(f"{where}: {name} overlaps {other}; expected spans that lie apart")
     return Document(
         id=identity,
         language=_first_text(row, "language"),
         package=_first_text(row, "package"),
         path=_first_text(row, "path"),
         text=text,
-        spans=tuple(spans),
+        spans=tuple(span for span, _ in spans),
     )
 
 
@@ -378,6 +347,11 @@ def _foreign_document(
     names: LabelMap,
     left_out: Counter[str],
 ) -> Document | None:
+    if _SPANS_COLUMN[format] not in row:
+        raise DataError(
+            f"{where}: no column {_SPANS_COLUMN[format]!r}; expected it in every row of the format "
+            f"{format}, with an empty list where there is no entity"
+        )
     columns = [name for name in TEXT_COLUMNS if name in row]
     if len(columns) != 1:
         raise DataError(
@@ -442,20 +416,38 @@ def _foreign_span(
         left_out[f"label ignored: {label}"] += 1
         return None
     if format == "fragments":
-        position = item.get("position")
-        start, end = position if isinstance(position, list) and len(position) == 2 else (None,) * 2
+        start, end = _position(item.get("position"))
     else:
-        start, end = item.get("start"), item.get("end")
-    if type(start) is not int or type(end) is not int:
+        start, end = _offset(item.get("start")), _offset(item.get("end"))
+    if start is None or end is None:
         left_out["span: no offsets"] += 1
         return None
-    if not 0 <= start < end <= len(text):
-        left_out["span: empty or outside the text"] += 1
+    if start < 0 or end > len(text):
+        left_out["span: outside the text"] += 1
+        return None
+    if start >= end:
+        left_out["span: empty"] += 1
         return None
     if item.get("value") not in (None, text[start:end]):
         left_out["span: the value is not the text at its offsets"] += 1
         return None
     return Span(start=start, end=end, label=target[0], kind=target[1], source="gold")
+
+
+def _position(value: object) -> tuple[int | None, int | None]:
+    """A list of start and end, or such a list as text; None for what is no offset."""
+    if isinstance(value, str) and (match := _POSITION.fullmatch(value)):
+        return int(match[1]), int(match[2])
+    if isinstance(value, list) and len(value) == 2:
+        return _offset(value[0]), _offset(value[1])
+    return None, None
+
+
+def _offset(value: object) -> int | None:
+    """An offset, a whole number or its digits as text; None for anything else."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return value if type(value) is int else None
 
 
 def _without_overlaps(spans: Sequence[Span], left_out: Counter[str]) -> tuple[Span, ...]:
@@ -490,7 +482,7 @@ def _conll_documents(path: Path, names: LabelMap, left_out: Counter[str]) -> Ite
     first = 1
     number = 0
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(itertools.chain(file, ["\n"]), 1):
                 where = f"{path}:{number}"
                 columns = _columns(line)

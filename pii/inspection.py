@@ -62,6 +62,8 @@ class Inspection:
     """What `pii inspect` says."""
 
     sources: tuple[ReadReport, ...]
+    repeated_ids: int
+    """Documents, of all sources, with the id of an earlier one."""
     characters: int
     spans: Mapping[str, Mapping[str, int]]
     """Spans by label and kind."""
@@ -102,6 +104,7 @@ def inspect_data(
     held_out = [document for annotations in against for document in annotations.documents]
     return Inspection(
         sources=tuple(annotations.report for annotations in data),
+        repeated_ids=len(documents) - len({document.id for document in documents}),
         characters=sum(len(document.text) for document in documents),
         spans={label: {kind: kinds[label, kind] for kind in KINDS} for label in LABELS},
         max_tokens=tagger.chunks.max_tokens,
@@ -193,6 +196,11 @@ def inspection_text(inspection: Inspection) -> str:
             f"({report.format})"
         )
         lines += [f"  left out: {count} x {plain(why)}" for why, count in report.left_out.items()]
+    if inspection.repeated_ids:
+        lines.append(
+            f"{inspection.repeated_ids} documents have the id of an earlier one; predictions for "
+            "them cannot be told apart"
+        )
     lines += ["", f"spans by kind, in {inspection.characters} characters"]
     rows = [["label", *KINDS]]
     rows += [[label, *map(str, counts.values())] for label, counts in inspection.spans.items()]

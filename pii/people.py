@@ -198,6 +198,8 @@ class People:
         digits = str(
             rng.choice([rng.randint(0, 99), rng.randint(100, 999), rng.randint(1960, 2012)])
         )
+        # A word alone is rare: code is full of words that are nobody's handle.
+        rare = word if rng.random() < 0.2 else word + digits
         if form < 0.55:
             handle = rng.choice(
                 [
@@ -213,7 +215,7 @@ class People:
             handle = rng.choice(
                 [
                     word + other, f"{word}-{other}", f"{word}_{other}", f"{word}{given}",
-                    f"{given}{word}", f"the{given}", f"{given}the{word}", f"{word}_{given}", word,
+                    f"{given}{word}", f"the{given}", f"{given}the{word}", f"{word}_{given}", rare,
                     f"{word}ninja", f"{given}-dev", f"{given}codes", f"real{given}", f"i{word}",
                     word.capitalize() + other.capitalize(), f"mr-{word}", f"{word}er", f"x{given}x",
                 ]

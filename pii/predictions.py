@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pii.annotations import Document
-from pii.labels import LABELS
+from pii.records import field, id_of, json_records, objects, span_of
 from pii.spans import Span
-from starencoder.errors import DataError, reason_of
+from starencoder.errors import DataError
 from starencoder.files import open_whole
 
 
@@ -17,8 +18,10 @@ def write_predictions(
     """Write one JSON line per document: its id and the predicted spans, without their text.
 
     Raises:
+        DataError: Two documents have the same id, so that the file could not be read again.
         OutputError: The file cannot be written.
     """
+    check_ids(documents)
     with open_whole(path) as file:
         for document, predicted in zip(documents, predictions, strict=True):
             spans = [
@@ -28,6 +31,20 @@ def write_predictions(
             file.write((json.dumps({"id": document.id, "spans": spans}) + "\n").encode())
 
 
+def check_ids(documents: Sequence[Document]) -> None:
+    """Check that each document has an id of its own.
+
+    Raises:
+        DataError: One has that of an earlier one.
+    """
+    repeated = len(documents) - len({document.id for document in documents})
+    if repeated:
+        raise DataError(
+            f"{repeated} of {len(documents)} annotated documents have the id of an earlier one; "
+            "predictions are told apart by it, expected one of its own for each"
+        )
+
+
 def read_predictions(path: Path, documents: Sequence[Document]) -> list[list[Span]]:
     """Read what `write_predictions` writes: the spans of each document, in their order.
 
@@ -35,20 +52,21 @@ def read_predictions(path: Path, documents: Sequence[Document]) -> list[list[Spa
     the predictions are of another set.
 
     Raises:
-        DataError: The file cannot be read, a line is not a record, or a document has none.
+        DataError: Two documents have the same id, the file cannot be read, a line is not a record,
+            or a document has none.
     """
+    check_ids(documents)
     texts = {document.id: document.text for document in documents}
     found: dict[str, list[Span]] = {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    name, spans = _prediction(line, texts, f"{path}:{number}")
-                    if name in found:
-                        raise DataError(f"{path}:{number}: a document's second line; expected one")
-                    found[name] = spans
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {reason_of(error)}; expected predictions") from error
+    for where, record in json_records(path, "predictions"):
+        name = id_of(record, where)
+        if name not in texts:
+            raise DataError(f"{where}: an id that is not among the annotated documents")
+        if name in found:
+            raise DataError(f"{where}: a document's second line; expected one")
+        found[name] = [
+            _span(span, len(texts[name]), place) for place, span in objects(record, "spans", where)
+        ]
     missing = texts.keys() - found.keys()
     if missing:
         raise DataError(
@@ -58,37 +76,9 @@ def read_predictions(path: Path, documents: Sequence[Document]) -> list[list[Spa
     return [found[document.id] for document in documents]
 
 
-def _prediction(line: str, texts: Mapping[str, str], where: str) -> tuple[str, list[Span]]:
-    try:
-        record = json.loads(line)
-        name = str(record["id"])
-        spans = [
-            Span(
-                start=span["start"],
-                end=span["end"],
-                label=span["label"],
-                score=float(span.get("score", 1.0)),
-            )
-            for span in record["spans"]
-        ]
-        if not all(type(at) is int for span in spans for at in (span.start, span.end)):
-            raise TypeError
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{where}: {type(error).__name__}; expected an object with id and spans of start, "
-            "end, label and perhaps score"
-        ) from error
-    if name not in texts:
-        raise DataError(f"{where}: an id that is not among the annotated documents")
-    for span in spans:
-        if span.label not in LABELS:
-            raise DataError(
-                f"{where}: the label of the span {span.start}..{span.end} is unknown; "
-                f"known: {', '.join(LABELS)}"
-            )
-        if not 0 <= span.start < span.end <= len(texts[name]) or not 0 <= span.score <= 1:
-            raise DataError(
-                f"{where}: span {span.start}..{span.end} is empty, leaves the text of "
-                f"{len(texts[name])} characters or has a score outside 0..1"
-            )
-    return name, spans
+def _span(record: Mapping[str, object], num_chars: int, where: str) -> Span:
+    span = span_of(record, num_chars, where)
+    score = field(record, "score", float, where, 1.0)
+    if not 0 <= score <= 1:
+        raise DataError(f"{where}: the score is outside 0..1; expected a probability")
+    return replace(span, score=float(score))

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from pii.annotations import TEXT_COLUMNS, json_rows, parquet_rows
+from pii.annotations import TEXT_COLUMNS, parquet_rows
 from pii.boundaries import line_before
 from pii.filters import classify
 from pii.labels import LABELS, check_labels
 from pii.patterns import find_patterns
 from pii.propagate import merge_repeated, repeated_values
+from pii.records import json_records
 from pii.spans import Span, resolve_overlaps
 from pii.teachers import Teach, load_teachers
 from starencoder.errors import ConfigError, DataError, reason_of
@@ -47,16 +48,28 @@ TAGGED, BELOW, BY_PATTERN, RELABELLED, UNSURE, UNTRIGGERED, REPEATED = (
     "  unsure, but a repeated sure value",
 )
 PATTERN, PROPAGATED = "from patterns", "repeated sure values"
+IN_LEFT_OUT, WITH_DOUBTFUL, IN_SHORT, IN_LONG_LINE, IN_DUPLICATE = (
+    "sure, but in a window left out",
+    "  beside an unsure span",
+    "  too short",
+    "  a line too long",
+    "  the same text as another",
+)
 WRITTEN, WRITTEN_EXAMPLE = "written", "  of kind example"
 STEPS = (
     *(TAGGED, BELOW, BY_PATTERN, RELABELLED, UNSURE, UNTRIGGERED, REPEATED),
-    *(PATTERN, PROPAGATED, WRITTEN, WRITTEN_EXAMPLE),
+    *(PATTERN, PROPAGATED, IN_LEFT_OUT, WITH_DOUBTFUL, IN_SHORT, IN_LONG_LINE, IN_DUPLICATE),
+    *(WRITTEN, WRITTEN_EXAMPLE),
 )
 
 LABELLED, CLEAN = "written with spans", "written without a span"
 NOT_DRAWN, WITH_UNSURE = "left out: without a span, not drawn", "left out: a span is unsure"
 SHORT, LONG_LINE = "left out: too short", "left out: a line too long"
 DUPLICATE = "left out: the same text as another"
+_LOST = {
+    WITH_UNSURE: WITH_DOUBTFUL, SHORT: IN_SHORT, LONG_LINE: IN_LONG_LINE, DUPLICATE: IN_DUPLICATE,
+}  # fmt: skip
+"""What a window is left out for, and the step that counts its sure spans."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +300,10 @@ def iter_unlabelled(
 
 
 def _rows(path: Path, column: str, left_out: Counter[str]) -> Iterator[Unlabelled]:
-    rows = json_rows(path) if path.suffix == ".jsonl" else parquet_rows(path)
+    if path.suffix == ".jsonl":
+        rows = json_records(path, "JSON lines with a column of text")
+    else:
+        rows = parquet_rows(path)
     for number, (where, row) in enumerate(rows, 1):
         name = column or next((name for name in TEXT_COLUMNS if name in row), TEXT_COLUMNS[0])
         if name not in row:
@@ -366,6 +382,9 @@ class _Writer:
             self.windows[outcome] += 1
             if outcome in (LABELLED, CLEAN):
                 self._write(document, text, line, start, spans)
+            elif outcome in _LOST:
+                for step in (IN_LEFT_OUT, _LOST[outcome]):
+                    self._judge.steps[step].update(span.label for span in spans)
 
     def _outcome(self, text: str, spans: Sequence[Span], doubtful: bool) -> str:
         if doubtful:

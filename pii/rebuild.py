@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
-from starencoder.errors import DataError, OutputError, reason_of
+from pii.records import field, json_records, objects
+from starencoder.errors import DataError, OutputError
 from starencoder.files import open_whole
 from starencoder.packages import fetch_packages
 from starencoder.registries import Package
@@ -25,10 +26,7 @@ SPLITS = ("train", "dev", "dev2", "extra")
 """The first three are those of the scores; `extra` was annotated later, for training."""
 
 _PATCH_SECONDS = 60
-_FIELDS: Mapping[str, type] = {
-    "id": str, "registry": str, "package": str, "version": str, "path": str, "line": int,
-    "chars": int, "sha1": str, "spans": list,
-}  # fmt: skip
+_REGISTRIES = ("pypi", "npm", "debian")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,55 +67,43 @@ def read_windows(path: Path = GOLD, *, splits: Collection[str] = ()) -> list[Win
     Raises:
         DataError: The file cannot be read, a line is not a window (it is named), or there is none.
     """
-    windows = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                window = _window(line, f"{path}:{number}")
-                if not splits or window.split in splits:
-                    windows.append(window)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({reason_of(error)}); expected windows as JSON lines"
-        ) from error
+    found = (
+        _window(record, where) for where, record in json_records(path, "windows as JSON lines")
+    )
+    windows = [window for window in found if not splits or window.split in splits]
     if not windows:
         asked = f" of {', '.join(splits)}" if splits else ""
         raise DataError(f"{path}: no windows{asked}; expected one a line, as JSON")
     return windows
 
 
-def _window(line: str, where: str) -> Window:
-    try:
-        record = json.loads(line)
-        wrong = [name for name, kind in _FIELDS.items() if type(record[name]) is not kind]
-        path = PurePosixPath(record["path"])
-        if wrong or record["registry"] not in ("pypi", "npm", "debian"):
-            raise TypeError
-        if path.is_absolute() or ".." in path.parts or record["line"] < 1 or record["chars"] < 1:
-            raise ValueError
-        registry = cast(Literal["pypi", "npm", "debian"], record["registry"])
-        return Window(
-            id=record["id"],
-            split=str(record.get("split", "")),
-            package=Package(
-                registry=registry,
-                name=record["package"],
-                version=record["version"],
-                licence="",  # nobody's business here: the text stays with who rebuilds it
-                archive=str(record.get("archive", "")),
-            ),
-            path=str(path),
-            language=str(record.get("language", "")),
-            line=record["line"],
-            chars=record["chars"],
-            sha1=record["sha1"],
-            spans=record["spans"],
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{where}: {type(error).__name__}; expected a window: an object with "
-            f"{', '.join(_FIELDS)}, its registry pypi, npm or debian, its path inside the package"
-        ) from error
+def _window(record: Mapping[str, object], where: str) -> Window:
+    path = PurePosixPath(field(record, "path", str, where))
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{where}: the field 'path' leaves the package; expected one inside of it")
+    registry = field(record, "registry", str, where)
+    if registry not in _REGISTRIES:
+        raise DataError(f"{where}: the registry is unknown; known: {', '.join(_REGISTRIES)}")
+    line, chars = field(record, "line", int, where), field(record, "chars", int, where)
+    if line < 1 or chars < 1:
+        raise DataError(f"{where}: the fields 'line' and 'chars' must be 1 or more")
+    return Window(
+        id=field(record, "id", str, where),
+        split=field(record, "split", str, where, ""),
+        package=Package(
+            registry=cast(Literal["pypi", "npm", "debian"], registry),
+            name=field(record, "package", str, where),
+            version=field(record, "version", str, where),
+            licence="",  # nobody's business here: the text stays with who rebuilds it
+            archive=field(record, "archive", str, where, ""),
+        ),
+        path=str(path),
+        language=field(record, "language", str, where, ""),
+        line=line,
+        chars=chars,
+        sha1=field(record, "sha1", str, where),
+        spans=[span for _, span in objects(record, "spans", where)],
+    )
 
 
 def rebuild_gold(

@@ -47,17 +47,18 @@ _WALKS = (
 _WEAK = (
     "letmein dragon monkey sunshine iloveyou trustno1 superman football shadow master princess "
     "welcome hunter television pencil opensesame swordfish rosebud mellon correcthorse sikrit "
-    "topsecret supersecret sekrit s3cret geheim motdepasse contrasena hemligt senha tajne crybaby "
+    "topsecret supersecret sekrit s3cret geheim hemligt tajne crybaby "
     "batman baseball charlie flower freedom ginger hello jordan killer liverpool matrix michelle "
     "pepper pokemon purple queen rabbit secret snoopy soccer starwars summer thunder tigger "
-    "whatever zaqxsw wachtwoord salasana haslo heslo jelszo parola sifre lozinka passwort kennwort "
+    "whatever zaqxsw "
     "banana cheese cookie orange potato chocolate kitten puppy elephant penguin unicorn biscuit"
 ).split()
 _FOREIGN = (
-    "пароль секрет привет любовь солнце пароль123 mañana contraseña señor geheimnis schlüssel "
-    "grün straße größer déjàvu forêt élève hasło żółw kůň příliš heslíčko çiçek şifrem güneş "
-    "πέτρα κωδικός lösenord blåbær øl ångström tükör 密码 秘密 パスワード 비밀번호"
+    "секрет привет любовь солнце mañana señor geheimnis schlüssel grün straße größer déjàvu forêt "
+    "élève żółw kůň příliš çiçek güneş πέτρα blåbær øl ångström tükör 秘密"
 ).split()
+# What a password is called, in code and in prose: as a value it would teach that the word is one.
+_CALLED = re.compile(r"passw|passphrase|passcode|pwd")
 _PRODUCTS = (
     "admin oracle postgres mysql mariadb mongo redis cisco tomcat jboss wildfly jenkins nagios "
     "zabbix grafana kibana elastic rabbit wordpress joomla drupal magento samba vmware ubuntu "
@@ -82,7 +83,7 @@ class SecretMaker:
             name: Draws a lower-case name, for passwords made of one.
         """
         self._rng = rng
-        self._words = words
+        self._words = [word for word in words if not _CALLED.search(word)] or ["server"]
         self._name = name
 
     def _random(self, alphabet: str, low: int, high: int | None = None) -> str:
@@ -187,14 +188,15 @@ class SecretMaker:
         if form < 0.14:
             return self._cased(word) + self._tail()
         if form < 0.25:
-            return self.leet(word) + rng.choice(["", self._tail()])
+            changed = self.leet(word)
+            return changed + (self._tail() if changed == word else rng.choice(["", self._tail()]))
         if form < 0.32:
             joint = rng.choice(["", "", "-", "_", ".", "&", "@", "+", "/", "#"])
             return (
                 self._cased(word) + joint + self._cased(other) + rng.choice(["", "", self._tail()])
             )
-        if form < 0.38:
-            return word
+        if form < 0.38:  # a word alone is rare: code is full of words that are no password
+            return word if rng.random() < 0.2 else self._cased(word) + self._tail()
         if form < 0.42:
             return rng.choice([rng.choice(_WALKS), self._walk()]) + rng.choice(["", self._tail()])
         if form < 0.47:
@@ -230,7 +232,7 @@ class SecretMaker:
         if form < 0.63:
             return word * 2 if len(word) < 5 else word[::-1]
         if form < 0.65:
-            return rng.choice(_FOREIGN) + rng.choice(["", self._tail()])
+            return rng.choice(_FOREIGN) + self._tail()
         if form < 0.67:
             return f"This-is-my-{other}-{rng.randint(1, 99)}{rng.choice('!?.')}"
         if form < 0.78:

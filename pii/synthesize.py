@@ -276,8 +276,10 @@ def load_sources(
     small files, and those that are not UTF-8, are left out and counted by reason in `left_out`.
 
     Raises:
-        DataError: The folder holds no source file.
+        DataError: There is no such folder, or it holds no source file.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected one that holds unpacked packages")
     rng = random.Random(seed)
     by_language: dict[str, list[Path]] = defaultdict(list)
     for path in find_source_files(folder, left_out):
@@ -300,7 +302,11 @@ def load_sources(
             by_package[relative.parts[0]] += len(text)
             sources.append(Source(relative.parts[0], str(relative), language, text))
     if not sources:
-        raise DataError(f"{folder}: no source files; expected one unpacked package per subfolder")
+        links = sum(path.is_symlink() for path in folder.iterdir())
+        raise DataError(
+            f"{folder}: no source files; expected one unpacked package per subfolder"
+            + (f" ({links} links in it are not followed)" if links else "")
+        )
     return sources
 
 

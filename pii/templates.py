@@ -21,6 +21,8 @@ DEFAULT_MIX = Path(__file__).with_name("synthesis.toml")
 ANY_LANGUAGE = "*"
 _NEGATIVE = "none_"
 _SLOT = re.compile(r"\{([A-Za-z][A-Za-z_0-9]*)(?::(\d+))?\}")
+_ALMOST_SLOT = re.compile(r"\{([A-Za-z][A-Za-z_0-9]*)(?::[^\s\"'{}]*\}|\s*\0)")
+"""In a line whose slots are NUL: what was meant as one and would be written as it is."""
 _VALUE_SLOTS = {
     **{label: label for label in LABELS},
     "NAME_GIVEN": "NAME",
@@ -172,6 +174,12 @@ class Mix:
                     f"number, in 1..{_LONGEST_COUNT}"
                 )
             labelled |= slot in _VALUE_SLOTS
+        almost = _ALMOST_SLOT.search(_SLOT.sub("\0", line))
+        if almost:
+            raise ConfigError(
+                f"lines.{name}: no slot from {{{almost[1]} on; expected {{{almost[1]}}}, closed, "
+                "and after a colon nothing but a number"
+            )
         if labelled == name.startswith(_NEGATIVE):
             raise ConfigError(
                 f"lines.{name}: a line with a labelled slot in a table of hard negatives, or one "

@@ -1,4 +1,5 @@
 import json
+import logging
 import re
 
 import pyarrow as pa
@@ -56,20 +57,63 @@ def test_a_line_that_is_no_record_is_named_and_its_text_is_not_quoted(tmp_path, 
     assert "Lena" not in str(error.value)
 
 
+NAME = {"start": 0, "end": 3, "label": "NAME"}
+
+
+def without(row, name):
+    return {key: value for key, value in row.items() if key != name}
+
+
 @pytest.mark.parametrize(
-    ("span", "message"),
+    ("broken", "message"),
     [
-        ({"label": "Lena"}, r"label of the span 0\.\.3 is unknown; known: .*PASSWORD"),
-        ({"label": "NAME", "kind": "Lena"}, r"kind of the span 0\.\.3 is unknown; known: real,"),
-        ({"label": "NAME", "start": "Lena"}, "expected an object"),
+        (without(record(), "id"), "no field 'id'; expected text"),
+        (record(id=None), "the field 'id' is null; expected text"),
+        (record(text=None), "the field 'text' is null; expected text"),
+        (record(spans=None), "the field 'spans' is null; expected a list"),
+        (record(spans=[NAME, "Lena"]), r"spans\[1\] is text; expected an object"),
+        (record(spans=[without(NAME, "end")]), r"spans\[0\]: no field 'end'; expected a whole"),
+        (record(spans=[{**NAME, "start": 5.0}]), "the field 'start' is a number; expected a whole"),
+        (record(spans=[{**NAME, "start": True}]), "the field 'start' is true or false; expected"),
+        (record(spans=[{**NAME, "kind": None}]), "the field 'kind' is null; expected text"),
+        (
+            record(spans=[{**NAME, "kind": "Lena"}]),
+            r"spans\[0\]: the kind is unknown; known: real,",
+        ),
+        (record(spans=[{**NAME, "label": "Lena"}]), "the label is unknown; known: .*PASSWORD"),
+        (record(spans=[{**NAME, "end": 10**400}]), "outside the text, which has 13 characters"),
+        (record(spans=[{**NAME, "start": -1}]), "outside the text, which has 13 characters"),
+        (record(spans=[{**NAME, "end": 0}]), r"spans\[0\]: the span is empty"),
+        (record(spans=[{**NAME, "start": 2, "end": 4}, NAME]), r"spans\[0\] overlaps spans\[1\]"),
+        (["Lena"], "a list; expected an object"),
     ],
 )
-def test_a_wrong_field_of_a_span_is_named_with_what_is_known(tmp_path, span, message):
-    path = write(tmp_path / "d.jsonl", record(spans=[{"start": 0, "end": 3, **span}]))
+def test_what_is_wrong_with_a_record_is_said_and_not_quoted(tmp_path, broken, message):
+    path = write(tmp_path / "d.jsonl", record(), broken)
 
-    with pytest.raises(DataError, match=message) as error:
+    with pytest.raises(DataError, match=rf"d\.jsonl:2: .*{message}") as error:
         read_annotated(str(path), format="gold")
-    assert "Lena" not in str(error.value)
+    said = str(error.value).removeprefix(str(path))
+    assert "Lena" not in said
+    assert "000" not in said
+
+
+def test_json_lines_with_a_byte_order_mark_are_read(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(record()).encode())
+
+    assert read_annotated(str(path)).report.spans == 1
+
+
+def test_a_file_that_is_not_what_its_name_says_is_named_as_that(tmp_path):
+    shard, tags = tmp_path / "d.parquet", tmp_path / "d.conll"
+    shard.write_text("broken")
+    tags.write_text("broken\n")
+
+    with pytest.raises(DataError, match=r"d\.parquet: not a parquet file"):
+        read_annotated(str(shard))
+    with pytest.raises(DataError, match=r"d\.conll:1: expected a token and its tag"):
+        read_annotated(str(tags))
 
 
 def test_a_missing_file_is_a_data_error(tmp_path):
@@ -152,11 +196,13 @@ def test_bigcode_rows_give_the_same_documents_in_every_shape(tmp_path, format, s
     ("item", "reason"),
     [
         (fragment(value="Lena"), "span: the value is not the text at its offsets"),
-        (fragment(start=5, end=99), "span: empty or outside the text"),
-        (fragment(start=5, end=5), "span: empty or outside the text"),
+        (fragment(start=5, end=99), "span: outside the text"),
+        (fragment(position=[-5, 5]), "span: outside the text"),
+        (fragment(start=5, end=5), "span: empty"),
         (fragment(position=None), "span: no offsets"),
         (fragment(position=[5]), "span: no offsets"),
-        (fragment(position=["5", "15"]), "span: no offsets"),
+        (fragment(position="5, 15"), "span: no offsets"),
+        (fragment(position=["five", "15"]), "span: no offsets"),
         (fragment("ID"), "label ignored: ID"),
         (fragment("USERNAME", 10, 15), "span: overlaps another"),
         (fragment(), "span: stated twice"),
@@ -169,6 +215,30 @@ def test_a_foreign_span_that_cannot_be_right_is_left_out_and_counted(tmp_path, i
 
     assert in_short(read) == [[(5, 15, "NAME", "real")]]
     assert read.report.left_out == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        fragments_row(fragment(position="[5, 15]")),
+        fragments_row(fragment(position=["5", "15"])),
+        pii_row({**entity(), "start": "5", "end": "15"}),
+    ],
+)
+def test_offsets_that_are_written_as_text_are_read(tmp_path, row):
+    read = read_annotated(str(write(tmp_path / "d.jsonl", row)))
+
+    assert in_short(read) == [[(5, 15, "NAME", "real")]]
+    assert read.report.left_out == {}
+
+
+@pytest.mark.parametrize("row", [fragments_row(), pii_row()])
+def test_a_foreign_row_without_the_column_of_the_first_is_named(tmp_path, row):
+    column = next(name for name in ("fragments", "pii") if name in row)
+    path = write(tmp_path / "d.jsonl", row, without(row, column))
+
+    with pytest.raises(DataError, match=rf"d\.jsonl:2: no column '{column}'; expected it"):
+        read_annotated(str(path))
 
 
 def test_an_unknown_foreign_label_is_named_and_the_map_is_suggested(tmp_path):
@@ -201,13 +271,13 @@ def test_a_label_map_that_says_something_else_is_refused(tmp_path, text):
     table = tmp_path / "map.toml"
     table.write_text(text)
 
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"map\.toml.*(one table|labels\.(A|more) must be)"):
         load_label_map(table)
 
 
 def test_the_default_map_knows_all_labels_of_bigcodes_guideline():
     targets = load_label_map().targets
-    for label in ("NAME", "USERNAME", "EMAIL"):
+    for label in LABELS:
         assert targets[label] == (label, "real")
         assert targets[f"{label}_LICENSE"] == (label, "licence")
         assert targets[f"{label}_EXAMPLE"] == (label, "example")
@@ -295,6 +365,19 @@ def test_a_data_set_of_a_hub_is_streamed_by_its_split(tmp_path):
         read_annotated(f"hub:{folder}")
     with pytest.raises(DataError, match="cannot be read"):
         read_annotated(f"hub:{tmp_path / 'none'}")
+
+
+def test_a_hub_that_cannot_be_reached_is_said_once_and_no_account_is_asked_for(monkeypatch, capfd):
+    def unreachable(name, **options):
+        logger = logging.getLogger("huggingface_hub.utils._http")
+        logger.warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    with pytest.raises(DataError, match=r"hub:a/b: the hub cannot be reached; is there") as error:
+        read_annotated("hub:a/b")
+    assert "account" not in str(error.value)
+    assert "Retrying" not in capfd.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------

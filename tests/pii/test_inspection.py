@@ -115,6 +115,14 @@ def test_the_json_says_what_the_text_says(data, capsys):
     assert said["leakage"]["leaks"] == [{"id": "a", "against": "c", "share": 1.0, "exact": True}]
 
 
+def test_documents_with_the_id_of_another_are_counted_over_all_sources(data, capsys):
+    assert cli.main(["pii", "inspect", data[0], data[0]]) == 0
+    assert "2 documents have the id of an earlier one" in capsys.readouterr().out
+
+    assert cli.main(["pii", "inspect", *data]) == 0
+    assert "the id of an earlier one" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("share", [0.0, 1.1, float("nan")])
 def test_a_share_out_of_range_is_refused(data, share):
     with pytest.raises(ConfigError, match="share of near duplicates"):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cli
 from pii.annotations import Document
 from pii.labels import LABELS
 from pii.predictions import read_predictions, write_predictions
@@ -86,17 +87,18 @@ def test_a_score_that_is_not_given_is_one(tmp_path):
     ("content", "message"),
     [
         ("", "no line for 1 of 1 documents"),
-        ("{", ":1: JSONDecodeError; expected an object"),
-        ("[]", ":1: TypeError"),
-        ('{"id": "a"}', ":1: KeyError"),
+        ("{", ":1: not JSON; expected an object"),
+        ("[]", ":1: a list; expected an object"),
+        ('{"id": "a"}', ":1: no field 'spans'; expected a list"),
         ('{"id": "b", "spans": []}', ":1: an id that is not among"),
         (line() + "\n" + line(), ":2: a document's second line"),
-        (line(label="secret"), ":1: the label of the span 0..1 is unknown; known: NAME"),
-        (line(end=7), ":1: span 0..7 is empty, leaves the text of 6 characters"),
-        (line(end=0), ":1: span 0..0 is empty"),
-        (line(start=True), ":1: TypeError"),
-        (line(score=1.5), "score outside 0..1"),
-        (line(score=float("nan")), "score outside 0..1"),
+        (line(label="secret"), ":1: spans[0]: the label is unknown; known: NAME"),
+        (line(end=7), ":1: spans[0]: the span reaches outside the text, which has 6 characters"),
+        (line(end=0), ":1: spans[0]: the span is empty"),
+        (line(start=True), ":1: spans[0]: the field 'start' is true or false; expected a whole"),
+        (line(score="1"), ":1: spans[0]: the field 'score' is text; expected a number"),
+        (line(score=1.5), "score is outside 0..1"),
+        (line(score=float("nan")), "score is outside 0..1"),
     ],
 )
 def test_predictions_that_do_not_fit_are_one_line_without_values(tmp_path, content, message):
@@ -107,6 +109,33 @@ def test_predictions_that_do_not_fit_are_one_line_without_values(tmp_path, conte
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
     assert "secret" not in str(caught.value).removeprefix(str(path))
+
+
+def test_documents_with_the_same_id_cannot_be_told_apart(tmp_path):
+    path = tmp_path / "p.jsonl"
+    documents = [document("a", "one"), document("a", "two")]
+    with pytest.raises(DataError, match="1 of 2 annotated documents have the id of an earlier"):
+        write_predictions(documents, [[], []], path)
+    assert not path.exists()
+    path.write_text(line())
+    with pytest.raises(DataError, match="1 of 2 annotated documents have the id of an earlier"):
+        read_predictions(path, documents)
+
+
+def test_evaluate_refuses_to_write_what_it_could_not_read_before_it_starts(
+    tmp_path, capsys, monkeypatch
+):
+    def never(*arguments, **options):
+        raise AssertionError
+
+    monkeypatch.setattr("pii.evaluate.evaluate", never)
+    gold, output = tmp_path / "gold.jsonl", tmp_path / "p.jsonl"
+    gold.write_text('{"id": 1, "text": "x", "spans": []}\n' * 2, encoding="utf-8")
+
+    arguments = [str(gold), "--model", "none", "--predictions", str(output)]
+    assert cli.main(["pii", "evaluate", *arguments]) == 2
+    assert "1 of 2 annotated documents have the id of an earlier" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_predictions_that_are_no_text_or_not_there_are_said_to_be(tmp_path):

@@ -18,6 +18,10 @@ from pii.pseudo_label import (
     BY_PATTERN,
     CLEAN,
     DUPLICATE,
+    IN_DUPLICATE,
+    IN_LEFT_OUT,
+    IN_LONG_LINE,
+    IN_SHORT,
     LABELLED,
     LONG_LINE,
     NOT_DRAWN,
@@ -29,6 +33,7 @@ from pii.pseudo_label import (
     TAGGED,
     UNSURE,
     UNTRIGGERED,
+    WITH_DOUBTFUL,
     WITH_UNSURE,
     WRITTEN,
     WRITTEN_EXAMPLE,
@@ -219,6 +224,23 @@ def test_windows_of_no_use_are_left_out_by_reason(label, config):
 
     assert len(rows) == 1
     assert report.windows == {SHORT: 1, LABELLED: 1, DUPLICATE: 1, LONG_LINE: 1, NOT_DRAWN: 1}
+
+
+def test_the_spans_of_windows_that_are_left_out_are_counted_by_label_and_reason(label, config):
+    config = dataclasses.replace(config, shortest_window=24, window_chars=60)
+    same = f"please write to: {EMAIL}"
+    texts = [same, same, EMAIL, "x" * 51 + f" {EMAIL}", f"ask Marta Lind or write to {EMAIL}"]
+
+    _, report = label(*texts, config=config, found=[("Marta Lind", "NAME", 0.5)])
+
+    found = counts(report)
+    assert found[PATTERN, "EMAIL"] == 5
+    assert found[WRITTEN, "EMAIL"] == 1
+    assert found[IN_LEFT_OUT, "EMAIL"] == 4
+    for step in (WITH_DOUBTFUL, IN_SHORT, IN_LONG_LINE, IN_DUPLICATE):
+        assert found[step, "EMAIL"] == 1
+        assert step in report.text()
+    assert (IN_LEFT_OUT, "NAME") not in found
 
 
 def test_what_is_written_is_read_by_train_and_the_spans_are_of_the_window(label, config, tmp_path):

@@ -201,20 +201,28 @@ def test_without_patch_a_patched_window_is_missing(debian_source, windows_of, mo
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "message"),
     [
-        {"path": "../a.py"},
-        {"path": "/etc/passwd"},
-        {"line": 0},
-        {"line": "1"},
-        {"chars": 0},
-        {"registry": "cpan"},
-        {"spans": None},
+        ({"path": "../a.py"}, "the field 'path' leaves the package"),
+        ({"path": "/etc/passwd"}, "the field 'path' leaves the package"),
+        ({"line": 0}, "the fields 'line' and 'chars' must be 1 or more"),
+        ({"line": "1"}, "the field 'line' is text; expected a whole number"),
+        ({"chars": 0}, "the fields 'line' and 'chars' must be 1 or more"),
+        ({"registry": "cpan"}, "the registry is unknown; known: pypi, npm, debian"),
+        ({"spans": None}, "the field 'spans' is null; expected a list"),
+        ({"spans": [1]}, r"spans\[0\] is a whole number; expected an object"),
     ],
 )
-def test_a_line_that_is_no_window_is_named(windows_of, changes):
-    with pytest.raises(DataError, match=r"windows\.jsonl:2"):
+def test_a_line_that_is_no_window_is_named_with_what_is_wrong(windows_of, changes, message):
+    with pytest.raises(DataError, match=rf"windows\.jsonl:2: {message}"):
         read_windows(windows_of(record(), record(**changes)))
+
+
+def test_a_field_that_a_window_lacks_is_named(windows_of):
+    broken = record()
+    del broken["version"]
+    with pytest.raises(DataError, match=r"windows\.jsonl:1: no field 'version'; expected text"):
+        read_windows(windows_of(broken))
 
 
 def test_the_data_set_that_comes_with_the_package_is_whole():

@@ -238,6 +238,15 @@ def mix_with(tmp_path, change):
             "a line with a labelled slot in a table of",
         ),
         (("{hex:2}", "{hex:0}"), r"\{hex:0\}; .*take a number"),
+        (("{hex:2}", "{hex:x}"), r"no slot from \{hex on; expected \{hex\}"),
+        (
+            ("{c} {credential_comment}", "{c {credential_comment}"),
+            r"no slot from \{c on; expected \{c\}",
+        ),
+        (
+            ("{c} {credential_comment}", "{c{credential_comment}"),
+            r"no slot from \{c on; expected \{c\}",
+        ),
         (("{uuid}", "{uuid:4}"), r"\{uuid:4\}; .*take a number"),
         (("negative = 0.33", "negative = 1.33"), r"shares\.negative must be in \[0, 1\]"),
         (("NAME = 0.22", "PHONE = 0.22"), r"shares\.label\.PHONE is not a label"),
@@ -306,6 +315,35 @@ def test_files_that_no_example_is_drawn_from_are_counted(tmp_path):
 
     assert len(sources) == 1
     assert left_out == {"vendored or minified": 1, "language not known": 1, "not UTF-8": 1}
+
+
+def test_a_folder_without_packages_says_why(tmp_path):
+    with pytest.raises(DataError, match="none: no such folder"):
+        load_sources(tmp_path / "none", num_chars=1, seed=1, left_out=Counter())
+
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    with pytest.raises(DataError, match=r"one unpacked package per subfolder$"):
+        load_sources(folder, num_chars=1, seed=1, left_out=Counter())
+
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.py").write_text(CODE, encoding="utf-8")
+    (folder / "linked").symlink_to(tmp_path / "real")
+    with pytest.raises(DataError, match=r"\(1 links in it are not followed\)"):
+        load_sources(folder, num_chars=1, seed=1, left_out=Counter())
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_every_label_has_its_share_of_examples(mix, label):
+    rng = random.Random(3)
+    lines = LineMaker(mix, rng, ValueMaker(rng, WORDS), Prose())
+    template = Template(f"x = '{{{label}}}'", "made-up", frozenset([label]), 1.0)
+
+    kinds = Counter(
+        piece.kind for _ in range(500) for piece in lines.fill(template, "Python") if piece.label
+    )
+
+    assert kinds["example"] / kinds.total() == pytest.approx(mix.shares.example, abs=0.05)
 
 
 def test_new_values_leave_the_text_outside_the_spans_alone():

@@ -190,3 +190,24 @@ def test_a_private_key_is_base64_in_lines_of_one_width(values):
         *lines, last = values.private_key()
         assert len({len(line) for line in lines}) == 1
         assert re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", "".join([*lines, last]))
+
+
+def test_a_password_is_hardly_ever_a_plain_word_and_never_what_a_password_is_called():
+    rng = random.Random(4)
+    words = [*WORDS, "password", "passwords", "passphrase"]
+    maker = SecretMaker(rng, words, lambda: "lena")
+
+    found = [maker.password() for _ in range(4000)]
+
+    plain = [password for password in found if password in words]
+    assert len(plain) < 0.02 * len(found)
+    called = (
+        "password passwords passphrase contraseña contrasena пароль hasło kennwort 密码".split()
+    )
+    assert not any(re.split(r"[\W\d_]+", password.lower())[0] in called for password in found)
+
+
+def test_a_user_name_is_hardly_ever_a_plain_word(values):
+    found = drawn(values, "USERNAME", 3000)
+
+    assert sum(name.lower() in WORDS for name in found) < 0.01 * len(found)
