@@ -205,32 +205,43 @@ _SMOOTHING = (1, 2, 3, 2, 1)
 
 _BETAS = dict(zip(OPERATING_POINTS, (1.0, 2.0), strict=True))
 """`balanced` maximises F1; `thorough` F2, for which a leak costs as much as four false alarms."""
+_EVEN = {"balanced": 0.005, "thorough": 0.0}
+"""F-scores this close to the best are even ground. F1 hardly changes over a wide range of
+thresholds, while false alarms do, and those of `balanced` are to be few."""
 
 
 def operating_points(tables: Mapping[float, Mapping[str, Counts]]) -> dict[str, dict[str, float]]:
     """Thresholds by operating point and label; `tables` as in `best_thresholds`."""
-    return {point: best_thresholds(tables, beta=beta) for point, beta in _BETAS.items()}
+    return {
+        point: best_thresholds(tables, beta=beta, even=_EVEN[point])
+        for point, beta in _BETAS.items()
+    }
 
 
 def best_thresholds(
-    tables: Mapping[float, Mapping[str, Counts]], *, beta: float
+    tables: Mapping[float, Mapping[str, Counts]], *, beta: float, even: float = 0.0
 ) -> dict[str, float]:
     """Choose the score from which each label is reported.
 
     Args:
         tables: Counts by label for each threshold that was tried.
         beta: The F-score to maximise; above 1 it prefers recall.
+        even: Of thresholds whose smoothed F-score is this close to the best, the strictest is
+            chosen.
     """
     chosen = {}
     grid = sorted(tables)
     for label in LABELS:
         scores = [tables[threshold][label].f_score(beta) for threshold in grid]
         # A peak of one threshold is luck; the middle of a hill generalises. Of even ground the
-        # strictest: where the tagger adds nothing to the patterns it may add little.
+        # strictest: where the tagger adds little to the patterns it may add little.
         reach = len(_SMOOTHING) // 2
         padded = [scores[0]] * reach + scores + [scores[-1]] * reach
         smooth = [
             round(sum(map(operator.mul, _SMOOTHING, padded[at:])), 6) for at in range(len(scores))
         ]
-        chosen[label] = grid[max(range(len(grid)), key=lambda at: (smooth[at], at))]
+        enough = max(smooth) - even
+        chosen[label] = max(
+            threshold for threshold, score in zip(grid, smooth, strict=True) if score >= enough
+        )
     return chosen

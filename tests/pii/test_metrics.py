@@ -17,6 +17,7 @@ from pii.metrics import (
     count_tags,
     leaked_spans,
     match_spans,
+    operating_points,
     pair_errors,
     tag_entities,
     total,
@@ -88,6 +89,22 @@ def test_a_tagger_that_adds_nothing_gets_the_strictest_threshold():
     tables = {threshold: dict.fromkeys(LABELS, Counts(9, 1, 1)) for threshold in (0.3, 0.6, 0.9)}
 
     assert set(best_thresholds(tables, beta=1.0).values()) == {0.9}
+
+
+def test_balanced_takes_the_strictest_threshold_of_a_gentle_slope_and_thorough_the_best():
+    grid = [index / 20 for index in range(1, 20)]
+    # F1 falls by about 0.001 a step after 0.3, and steeply after 0.5.
+    extra = [40, 30, 20, 10, 5, 0, 2, 4, 6, 8, *range(100, 1000, 100)]
+    tables = {
+        threshold: dict.fromkeys(LABELS, Counts(1000, 100, 100 + missed))
+        for threshold, missed in zip(grid, extra, strict=True)
+    }
+
+    chosen = operating_points(tables)
+
+    best = best_thresholds(tables, beta=1.0)["NAME"]
+    assert chosen["balanced"]["NAME"] > best
+    assert chosen["thorough"]["NAME"] == best_thresholds(tables, beta=2.0)["NAME"]
 
 
 def span(start, end, label="NAME", kind="real"):
