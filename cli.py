@@ -757,11 +757,14 @@ def add_train_router_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_train_router(arguments: argparse.Namespace) -> int:
     """Distil a tagger into the router that spares it most chunks."""
+    import logging
+
     from export.router import export_router
     from pii.router import ROUTER_FILE
     from pii.train_router import RouterConfig, train_router
     from pii.workers import default_jobs
 
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.chars < 1:
         raise ConfigError(f"--chars must be 1 or more, got {arguments.chars}")
     _check_outputs([arguments.directory / ROUTER_FILE], [arguments.packages, *arguments.annotated])
