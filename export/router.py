@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from export.graph import Graph
-from pii.router import KERNEL, ROUTER_FILE, VOCABULARY
+from pii.router import KERNEL, ROUTER_FILE, THRESHOLD, VOCABULARY
 from pii.train_router import RouterWeights
 from starencoder.files import write_whole
 
@@ -46,7 +46,7 @@ def build_router_graph(weights: RouterWeights) -> bytes:
     inputs = [
         hidden,
         graph.constant("output.weight", kernel),
-        graph.constant("output.bias", np.array([-weights.threshold], np.float32)),
+        graph.constant("output.bias", weights.output_bias),
     ]
     scores = graph.node("Conv", inputs, "output")
     graph.constant("flat", np.array([-1], np.int64))
@@ -54,5 +54,11 @@ def build_router_graph(weights: RouterWeights) -> bytes:
     return graph.to_bytes(
         {"input_ids": ["tokens"]},
         {"scores": ["tokens"]},
-        metadata={VOCABULARY: str(len(weights.embeddings))},
+        metadata={
+            VOCABULARY: str(len(weights.embeddings)),
+            **{
+                THRESHOLD.format(point=point): f"{threshold:.4f}"
+                for point, threshold in weights.thresholds.items()
+            },
+        },
     )

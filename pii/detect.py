@@ -139,10 +139,12 @@ def load_detector(
         from pii.tagger import load_tagger
 
         directory = EMBEDDED_MODEL if model == "tiny" else Path(model)
+        # A score of one's own may be lower than those of `balanced`.
+        careful = operating_point if min_score is None else "thorough"
         tagger = load_tagger(
             directory,
             load_session(directory, threads=threads),
-            router=ROUTER not in disabled,
+            routed_for=None if ROUTER in disabled else careful,
             threads=threads,
         )
         thresholds = tagger.operating_points[operating_point]

@@ -116,7 +116,7 @@ def tag_probabilities(
 
 
 def load_tagger(
-    directory: Path, predict: Predict, *, router: bool = False, threads: int = 1
+    directory: Path, predict: Predict, *, routed_for: str | None = None, threads: int = 1
 ) -> Tagger:
     """Read a model directory's tokenizer and settings around a `predict` of the same model.
 
@@ -127,7 +127,8 @@ def load_tagger(
     Args:
         directory: The model's.
         predict: Of the same model.
-        router: Whether its router, if it has one, spares chunks.
+        routed_for: The operating point for which its router, if it has one, spares chunks; None:
+            every chunk is read.
         threads: Of the router.
 
     Raises:
@@ -157,5 +158,7 @@ def load_tagger(
             "operating_points"
         ) from error
     tokenizer = load_tokenizer(directory)
-    routed = load_router(directory, tokenizer, threads=threads) if router else None
-    return Tagger(tokenizer, predict, columns, chunks, points, routed)
+    router = None
+    if routed_for is not None:
+        router = load_router(directory, tokenizer, routed_for, threads=threads)
+    return Tagger(tokenizer, predict, columns, chunks, points, router)

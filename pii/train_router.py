@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pii.annotations import read_annotated
-from pii.chunks import ChunkConfig, chunk_starts
+from pii.chunks import chunk_starts
 from pii.decode import decode_spans
 from pii.labels import LABELS
 from pii.patterns import find_patterns
@@ -49,7 +49,7 @@ _DROPOUT = 0.2
 _RATE, _EMBEDDING_RATE = 2e-3, 5e-4
 _ROUNDING = 1e-3
 """Scores of another runtime differ by less."""
-_SHARES_LOST = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02)
+_SHARES_LOST = (0.0, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02)
 _DOCUMENTS_PER_MESSAGE = 1000
 
 
@@ -63,8 +63,10 @@ class RouterWeights:
     """Per layer its kernel `(out, in, KERNEL)` and bias `(out,)`."""
     output: npt.NDArray[np.float32]
     """`(width,)`"""
-    threshold: float
-    """From this sum on a token is of interest."""
+    output_bias: npt.NDArray[np.float32]
+    """`(1,)`"""
+    thresholds: Mapping[str, float]
+    """By operating point: the score from which on a token is of interest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,43 +75,53 @@ class RouterConfig:
 
     width: int = 48
     epochs: int = 6
-    lost: float = 0.001
-    """Share of the held-out spans that may be lost."""
+    lost: float = 0.003
+    """Share of the held-out spans that may be lost at each operating point."""
     characters: int = 50_000_000
     """Of the files that are labelled."""
     seed: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class RouterReport:
-    """What came of it, on packages that the router has not learned from."""
+class PointReport:
+    """What the router does at one operating point, on packages that it has not learned from."""
 
     spans: Counter[str]
     """Spans that only the tagger finds, by label."""
     kept: Counter[str]
     """Those in chunks that are read."""
-    chunks: int
-    read: int
-    """Of the chunks of files as they were drawn; annotated windows are denser."""
+    read: float
+    """Share of the chunks of files as they were drawn; annotated windows are denser."""
     trade: Mapping[float, float]
     """Share of chunks read by share of spans lost: what other thresholds would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterReport:
+    """What came of it."""
+
+    points: Mapping[str, PointReport]
     left_out: Counter[str]
     """Files that were not labelled, by reason."""
 
     def text(self) -> str:
         """The report in lines."""
-        lines = [f"chunks read: {self.read} of {self.chunks} ({self.read / self.chunks:.1%})"]
-        lines += [
-            f"{label}: {self.kept[label]} of {self.spans[label]} spans kept"
-            for label in LABELS
-            if self.spans[label]
-        ]
-        kept, spans = self.kept.total(), self.spans.total()
-        lines.append(f"all: {kept} of {spans} spans kept ({kept / max(1, spans):.2%})")
-        lines += [
-            f"  if {lost:.1%} of spans may be lost, {read:.1%} of chunks are read"
-            for lost, read in self.trade.items()
-        ]
+        lines = []
+        for name, point in self.points.items():
+            kept, spans = point.kept.total(), point.spans.total()
+            lines.append(
+                f"{name}: {point.read:.1%} of chunks are read, {kept} of {spans} spans kept "
+                f"({kept / max(1, spans):.2%})"
+            )
+            lines += [
+                f"  {label}: {point.kept[label]} of {point.spans[label]}"
+                for label in LABELS
+                if point.spans[label]
+            ]
+            lines += [
+                f"  if {lost:.1%} of spans may be lost, {read:.1%} of chunks are read"
+                for lost, read in point.trade.items()
+            ]
         lines += [f"left out: {n} files: {reason}" for reason, n in sorted(self.left_out.items())]
         return "\n".join(lines) + "\n"
 
@@ -130,7 +142,8 @@ class _Labelled:
 
     ids: npt.NDArray[np.int32]
     targets: npt.NDArray[np.float32]
-    spans: list[tuple[int, int, str]]
+    spans: list[tuple[int, int, str, float]]
+    """First token, one past the last, label, score."""
     held_out: bool
     is_file: bool
 
@@ -186,8 +199,9 @@ def train_router(
     if not any(document.spans for document in held_out):
         raise DataError(f"{packages}: the tagger found nothing in what is held out; give more")
     model = _fit(learned, _reduced(directory, config.width), config)
-    chunks = load_tagger(directory, lambda chunks: []).chunks
-    return _with_threshold(model, held_out, chunks, config, left_out)
+    tagger = load_tagger(directory, lambda chunks: [])  # for its settings
+    weights, points = _with_thresholds(model, held_out, tagger, config)
+    return weights, RouterReport(points, left_out)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -218,7 +232,7 @@ def _label(tagger: Tagger, document: _Document) -> _Labelled:
         target = 1.0 if is_sure else span.score / 2
         targets[first:last] = np.maximum(targets[first:last], target)
         if is_sure and is_tagged:
-            ranges.append((first, last, span.label))
+            ranges.append((first, last, span.label, span.score))
     return _Labelled(
         ids, targets, ranges, is_held_out(document.package), document.annotated is None
     )
@@ -321,49 +335,50 @@ def _pieces(documents: Sequence[_Labelled]) -> tuple[Tensor, Tensor]:
 
 
 # --------------------------------------------------------------------------------------------------
-# threshold
+# thresholds
 
 
-def _with_threshold(
-    model: _Convolutions,
-    documents: Sequence[_Labelled],
-    chunks: ChunkConfig,
-    config: RouterConfig,
-    left_out: Counter[str],
-) -> tuple[RouterWeights, RouterReport]:
-    """Choose the highest threshold that loses at most a given share of the documents' spans."""
+def _with_thresholds(
+    model: _Convolutions, documents: Sequence[_Labelled], tagger: Tagger, config: RouterConfig
+) -> tuple[RouterWeights, dict[str, PointReport]]:
+    """Choose the highest thresholds that lose at most a given share of the documents' spans."""
 
     def score(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
             scores: npt.NDArray[np.float32] = model(torch.from_numpy(ids)[None])[0].numpy()
         return scores
 
-    router = Router(score)
-    chunk_scores, span_scores = [], []
+    router = Router(score, 0.0)
+    longest = tagger.chunks.max_tokens
+    of_chunks, of_spans = [], []
     for document in documents:
         scores = router.scores(document.ids)
-        starts = np.asarray(chunk_starts(len(scores), chunks))
-        highest = np.array([scores[s : s + chunks.max_tokens].max() for s in starts])
+        starts = np.asarray(chunk_starts(len(scores), tagger.chunks))
+        highest = np.array([scores[start : start + longest].max() for start in starts])
         if document.is_file:
-            chunk_scores.append(highest)
-        for first, last, label in document.spans:
-            covering = (starts < last) & (starts + chunks.max_tokens > first)
-            span_scores.append((float(highest[covering].max()), label))
-    span_scores.sort()
-    every = np.concatenate(chunk_scores)
+            of_chunks.append(highest)
+        for first, last, label, span_score in document.spans:
+            covering = (starts < last) & (starts + longest > first)
+            of_spans.append((float(highest[covering].max()), label, span_score))
+    every_chunk = np.concatenate(of_chunks)
+    points, thresholds = {}, {}
+    for name, smallest in tagger.operating_points.items():
+        reported = sorted(
+            (highest, label) for highest, label, score in of_spans if score >= smallest[label]
+        )
+        if not reported:
+            raise DataError(f"nothing in what is held out is found at {name}; give more files")
 
-    def losing(share: float) -> float:
-        return span_scores[int(share * len(span_scores))][0]
+        def losing(share: float, reported: Sequence[tuple[float, str]] = reported) -> float:
+            return reported[int(share * len(reported))][0] - _ROUNDING
 
-    threshold = losing(config.lost) - _ROUNDING
-    report = RouterReport(
-        spans=Counter(label for _, label in span_scores),
-        kept=Counter(label for score, label in span_scores if score >= threshold),
-        chunks=len(every),
-        read=int((every >= threshold).sum()),
-        trade={share: float((every >= losing(share)).mean()) for share in _SHARES_LOST},
-        left_out=left_out,
-    )
+        thresholds[name] = losing(config.lost)
+        points[name] = PointReport(
+            spans=Counter(label for _, label in reported),
+            kept=Counter(label for highest, label in reported if highest >= thresholds[name]),
+            read=float((every_chunk >= thresholds[name]).mean()),
+            trade={share: float((every_chunk >= losing(share)).mean()) for share in _SHARES_LOST},
+        )
     state = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
     weights = RouterWeights(
         embeddings=state["embeddings.weight"],
@@ -372,6 +387,7 @@ def _with_threshold(
             for index in range(LAYERS)
         ),
         output=state["output.weight"][0, :, 0],
-        threshold=threshold - float(state["output.bias"][0]),
+        output_bias=state["output.bias"],
+        thresholds=thresholds,
     )
-    return weights, report
+    return weights, points

@@ -27,24 +27,27 @@ def around(ids):
 def test_scores_do_not_depend_on_the_blocks_a_document_is_cut_into(length):
     ids = np.random.default_rng(length).integers(0, 9, length).astype(np.int32)
 
-    scores = Router(around).scores(ids)
+    scores = Router(around, 0.0).scores(ids)
 
     np.testing.assert_array_equal(scores, around(ids) if length else [])
 
 
 @given(
     scores=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 2.0]), max_size=60),
+    threshold=st.sampled_from([-1.0, 0.0, 2.0]),
     max_tokens=st.integers(1, 20),
     data=st.data(),
 )
-def test_a_chunk_is_read_if_one_of_its_tokens_reaches_the_threshold(scores, max_tokens, data):
+def test_a_chunk_is_read_if_one_of_its_tokens_reaches_the_threshold(
+    scores, threshold, max_tokens, data
+):
     config = ChunkConfig(max_tokens=max_tokens, stride=data.draw(st.integers(1, max_tokens)))
     starts = chunk_starts(len(scores), config)
-    router = Router(lambda ids: np.array(scores, np.float32)[: len(ids)])
+    router = Router(lambda ids: np.array(scores, np.float32)[: len(ids)], threshold)
 
     wanted = router.wanted(np.zeros(len(scores), np.int32), starts, max_tokens)
 
-    expected = [max(scores[start : start + max_tokens]) >= 0 for start in starts]
+    expected = [max(scores[start : start + max_tokens]) >= threshold for start in starts]
     assert wanted.tolist() == expected
 
 
@@ -76,7 +79,9 @@ def test_tokens_of_chunks_that_are_read_are_as_without_a_router_and_the_others_o
     scores = np.where(np.isin(np.arange(80), list(hot)), 1.0, -1.0).astype(np.float32)
     everything, some = [], []
     full = list(tag_probabilities(ids, tagger_with(None, everything)))
-    spared = list(tag_probabilities(ids, tagger_with(Router(lambda ids: scores[: len(ids)]), some)))
+    spared = list(
+        tag_probabilities(ids, tagger_with(Router(lambda ids: scores[: len(ids)], 0.0), some))
+    )
 
     read = [range(s, min(s + 10, length)) for s in range(0, length, 7)]
     read = [chunk for chunk in read if hot.intersection(chunk)]
@@ -93,7 +98,7 @@ def test_tokens_of_chunks_that_are_read_are_as_without_a_router_and_the_others_o
 
 def test_a_document_without_a_hot_token_is_never_given_to_the_tagger():
     calls = []
-    tagger = tagger_with(Router(lambda ids: np.full(len(ids), -1, np.float32)), calls)
+    tagger = tagger_with(Router(lambda ids: np.full(len(ids), -1, np.float32), 0.0), calls)
 
     (*blocks,) = tag_probabilities(np.arange(50, dtype=np.int32), tagger)
 
@@ -109,9 +114,24 @@ def test_the_embedded_router_can_be_switched_off_and_then_every_chunk_is_read():
     assert full.router is None
 
 
+def test_the_thorough_router_reads_whatever_the_balanced_one_reads():
+    tokenizer = load_tokenizer(EMBEDDED_MODEL)
+    ids = np.random.default_rng(3).integers(10, 16_000, 5000).astype(np.int32)
+    starts = range(0, 5000, 100)
+    read = {
+        point: load_router(EMBEDDED_MODEL, tokenizer, point).wanted(ids, starts, 126)
+        for point in ("balanced", "thorough")
+    }
+
+    assert not (read["balanced"] & ~read["thorough"]).any()
+    assert load_detector("tiny", min_score=0.3)._tagger.router._threshold == (
+        load_router(EMBEDDED_MODEL, tokenizer, "thorough")._threshold
+    )
+
+
 def test_a_router_of_another_tokenizer_or_none_at_all_is_refused(tmp_path):
     tokenizer = load_tokenizer(EMBEDDED_MODEL)
-    assert load_router(tmp_path, tokenizer) is None
+    assert load_router(tmp_path, tokenizer, "balanced") is None
 
     (tmp_path / "onnx").mkdir()
     path = tmp_path / "onnx" / "router.onnx"
@@ -121,4 +141,4 @@ def test_a_router_of_another_tokenizer_or_none_at_all_is_refused(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"router\.onnx: not"):
-            load_router(tmp_path, tokenizer)
+            load_router(tmp_path, tokenizer, "balanced")

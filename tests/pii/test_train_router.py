@@ -60,9 +60,10 @@ def test_the_router_keeps_what_the_tagger_finds_and_spares_it_most_chunks(
     trained, model, packages, tmp_path
 ):
     weights, report = trained
-    assert report.kept == report.spans
-    assert report.spans["NAME"] > 0
-    assert 0 < report.read < report.chunks / 2
+    for point in report.points.values():
+        assert point.kept == point.spans
+        assert point.spans["NAME"] > 0
+        assert 0 < point.read < 0.5
 
     directory = tmp_path / "routed"
     shutil.copytree(model, directory)
@@ -88,8 +89,9 @@ def test_the_same_settings_give_the_same_router(trained, model, packages):
 def test_the_report_counts_spans_by_label(trained):
     text = trained[1].text()
 
-    assert "chunks read: " in text
-    assert "NAME: " in text
+    assert "balanced: " in text
+    assert "thorough: " in text
+    assert "  NAME: " in text
     assert "spans kept (100.00%)" in text
 
 
@@ -128,11 +130,12 @@ def test_the_graph_scores_as_the_trained_convolutions_do(length):
             (state[f"layers.{i}.weight"], state[f"layers.{i}.bias"]) for i in range(2)
         ),
         output=state["output.weight"][0, :, 0],
-        threshold=0.25 - float(state["output.bias"][0]),
+        output_bias=state["output.bias"],
+        thresholds={"balanced": 0.25},
     )
     ids = torch.randint(50, (length,), dtype=torch.int32)
     with torch.inference_mode():
-        expected = model(ids[None])[0].numpy() - 0.25
+        expected = model(ids[None])[0].numpy()
 
     session = make_session(build_router_graph(weights))
 
@@ -144,7 +147,7 @@ def test_a_written_router_belongs_to_a_tokenizer_of_its_size(trained, model, tmp
     shutil.copytree(model, tmp_path / "model")
     export_router(trained[0], tmp_path / "model")
 
-    router = load_router(tmp_path / "model", load_tokenizer(model))
+    router = load_router(tmp_path / "model", load_tokenizer(model), "balanced")
 
     assert router is not None
     assert router.scores(np.arange(10, dtype=np.int32)).shape == (10,)
