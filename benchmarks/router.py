@@ -1,6 +1,6 @@
 """What the router costs and spares: spans kept, chunks read and speed, beside every chunk read.
 
-    python benchmarks/router.py --source FOLDER [--size MB] [--model DIR] [--operating-point NAME]
+    python -m benchmarks.router --source FOLDER [--size MB] [--model DIR] [--operating-point NAME]
 
 FOLDER holds real source code that the router was not trained on. Both sides see the same files in
 one process, one thread, file by file in turn. A span is kept if the same characters have the same
