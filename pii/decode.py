@@ -211,6 +211,7 @@ def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int,
             right = left + len(text[left:right].rstrip(strip))
         elif label in _SECRET and "\n" not in value:
             right = _literal_end(text, left, right)
+            right = left + len(text[left:right].rstrip())
         if right > left:
             yield left, right
 
@@ -250,8 +251,8 @@ def _whole_literals(text: str, spans: Iterable[Span]) -> list[Span]:
             span = dataclasses.replace(span, score=max(span.score, kept.pop().score))
         if not kept or kept[-1].end <= start:
             kept.append(dataclasses.replace(span, start=start, end=end))
-        elif kept[-1].end < span.end:
-            kept.append(dataclasses.replace(span, start=max(span.start, kept[-1].end)))
+        elif rest := text[kept[-1].end : span.end].lstrip():
+            kept.append(dataclasses.replace(span, start=span.end - len(rest)))
     return kept
 
 
@@ -274,7 +275,8 @@ def _literal(text: str, start: int, end: int) -> tuple[int, int]:
         or _FILLED_IN.search(text, left, right)
     ):
         return start, end
-    return left, right
+    value = text[left:right]
+    return left + len(value) - len(value.lstrip()), left + len(value.rstrip())
 
 
 def _parts(text: str, start: int, end: int, label: str) -> list[tuple[int, int]]:
