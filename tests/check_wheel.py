@@ -30,6 +30,7 @@ DATA = {
     *(f"{MODEL}/{name}" for name in ("README.md", "packages.toml", "recipe.toml")),
     *(f"{MODEL}/{name}" for name in ("config.json", "tokenizer.json", "tokenizer_config.json")),
     f"{MODEL}/onnx/model_int8.onnx",
+    f"{MODEL}/onnx/router.onnx",
 }
 LARGEST_FILE = 20_000_000
 NOT_NEEDED = ("torch", "transformers", "datasets", "accelerate", "seqeval", "onnx", "safetensors")
