@@ -65,7 +65,7 @@ model: $(MODEL)/tokenizer/tokenizer.json
 	$(BIN)/starencoder pii synthesize $(MODEL)/packages --count 40000 --chars 60000000 --seed 1 --output $(MODEL)/synthetic.jsonl
 	$(BIN)/starencoder pii rebuild-gold --split extra --output $(MODEL)/extra.jsonl
 	rm -f $(MODEL)/tagger/model.safetensors
-	$(BIN)/starencoder pii train pii/models/tiny/recipe.toml --output $(MODEL)/tagger
+	$(BIN)/starencoder pii train pii/models/tiny/recipe.toml --output $(MODEL)/tagger --resume
 	$(BIN)/starencoder export onnx $(MODEL)/tagger
 	$(BIN)/starencoder export quantize $(MODEL)/tagger
 	$(BIN)/starencoder pii train-router $(MODEL)/tagger $(MODEL)/packages --annotated $(MODEL)/train.jsonl $(MODEL)/extra.jsonl

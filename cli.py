@@ -765,9 +765,6 @@ def run_train_router(arguments: argparse.Namespace) -> int:
     from pii.workers import default_jobs
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if arguments.chars < 1:
-        raise ConfigError(f"--chars must be 1 or more, got {arguments.chars}")
-    _check_outputs([arguments.directory / ROUTER_FILE], [arguments.packages, *arguments.annotated])
     config = RouterConfig(
         width=arguments.width,
         epochs=arguments.epochs,
@@ -775,6 +772,7 @@ def run_train_router(arguments: argparse.Namespace) -> int:
         characters=arguments.chars,
         seed=arguments.seed,
     )
+    _check_outputs([arguments.directory / ROUTER_FILE], [arguments.packages, *arguments.annotated])
     weights, report = train_router(
         arguments.directory,
         arguments.packages,

@@ -8,6 +8,7 @@ share of the spans.
 
 import functools
 import logging
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ from pii.synthesize import load_sources
 from pii.tagger import Tagger, load_tagger, tag_probabilities, tokenize_document
 from pii.workers import Crash, run_ordered
 from starencoder.checkpoint import read_weights
-from starencoder.errors import DataError
+from starencoder.errors import ConfigError, DataError
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,6 +81,13 @@ class RouterConfig:
     characters: int = 50_000_000
     """Of the files that are labelled."""
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("width", "epochs", "characters"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not 0 <= self.lost < 1:
+            raise ConfigError(f"lost must be in [0, 1), got {self.lost}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +204,12 @@ def train_router(
         [document for document in labelled if document.held_out == wanted]
         for wanted in (False, True)
     )
-    if not any(document.spans for document in held_out):
-        raise DataError(f"{packages}: the tagger found nothing in what is held out; give more")
+    for part in (learned, held_out):
+        if not any(document.spans for document in part if document.is_file):
+            raise DataError(
+                f"{packages}: the tagger found nothing in the packages that are to teach, or in "
+                f"those held out, one in {_HELD_OUT}; give more of them"
+            )
     model = _fit(learned, _reduced(directory, config.width), config)
     tagger = load_tagger(directory, lambda chunks: [])  # for its settings
     weights, points = _with_thresholds(model, held_out, tagger, config)
@@ -238,9 +250,18 @@ def _label(tagger: Tagger, document: _Document) -> _Labelled:
     )
 
 
+_FETCHED = re.compile(r"(?:pypi|npm|debian)-(?P<name>.+?)-\d.*")
+
+
 def is_held_out(package: str) -> bool:
-    """Whether a package's files choose the threshold rather than teach."""
-    return zlib.crc32(package.encode()) % _HELD_OUT == 0
+    """Whether a package chooses the thresholds rather than teaches.
+
+    Its files are in a folder such as `npm-@hapi+hapi-21.3.0`, as `packages fetch` names it, and its
+    annotated windows have the name alone: both are of one package.
+    """
+    fetched = _FETCHED.fullmatch(package)
+    name = fetched["name"].replace("+", "/") if fetched else package
+    return zlib.crc32(name.encode()) % _HELD_OUT == 0
 
 
 # --------------------------------------------------------------------------------------------------

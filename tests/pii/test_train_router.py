@@ -18,7 +18,7 @@ from pii.train_router import (
     is_held_out,
     train_router,
 )
-from starencoder.errors import DataError
+from starencoder.errors import ConfigError, DataError
 from starencoder.tokenizer import load_tokenizer
 
 FIRST = "Lena Omar Ines Pavel Ruth Tomas Aiko Jonas Marta Felix".split()
@@ -114,8 +114,40 @@ def test_files_in_which_nothing_is_found_teach_no_router(model, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "plain.py").write_text(PLAIN)
 
-    with pytest.raises(DataError, match="found nothing in what is held out; give more"):
+    with pytest.raises(DataError, match="found nothing in the packages that are to teach, or"):
         train_router(model, tmp_path, [], RouterConfig(width=8, epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("npm-@hapi+hapi-21.3.0", "@hapi/hapi"),
+        ("pypi-python-gitlab-5.1", "python-gitlab"),
+        ("debian-golang-github-lib-pq-1.10.7-2", "golang-github-lib-pq"),
+    ],
+)
+def test_a_packages_files_and_its_annotated_windows_are_held_out_together(folder, name):
+    assert is_held_out(folder) == is_held_out(name)
+
+
+def test_one_package_in_four_is_held_out():
+    held_out = sum(is_held_out(f"npm-package{number}-1.0") for number in range(1000))
+
+    assert 200 < held_out < 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"width": 0}, "width must be 1 or more, got 0"),
+        ({"epochs": 0}, "epochs must be 1 or more, got 0"),
+        ({"characters": 0}, "characters must be 1 or more, got 0"),
+        ({"lost": 1.0}, r"lost must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        RouterConfig(**changes)
 
 
 @pytest.mark.parametrize("length", [1, 5, 300])
