@@ -64,7 +64,7 @@ model: $(MODEL)/tokenizer/tokenizer.json
 	cp $(GOLD)/train.jsonl $(GOLD)/dev.jsonl $(MODEL)
 	$(BIN)/starencoder pii synthesize $(MODEL)/packages --count 40000 --chars 60000000 --seed 1 --output $(MODEL)/synthetic.jsonl
 	$(BIN)/starencoder pii rebuild-gold --split extra --output $(MODEL)/extra.jsonl
-	rm -f $(MODEL)/tagger/model.safetensors
+	rm -rf $(MODEL)/tagger/model.safetensors $(MODEL)/tagger/onnx
 	$(BIN)/starencoder pii train pii/models/tiny/recipe.toml --output $(MODEL)/tagger --resume
 	$(BIN)/starencoder export onnx $(MODEL)/tagger
 	$(BIN)/starencoder export quantize $(MODEL)/tagger

@@ -458,11 +458,12 @@ def _check_folder(config: TrainConfig, output: Path, *, resume: bool) -> dict[st
     """
     work = output / _WORK
     if not work.exists():
-        if (output / WEIGHTS_FILE).exists():
-            raise ConfigError(
-                f"{output / WEIGHTS_FILE}: already there; give another output directory, or remove "
-                f"it"
-            )
+        # Graphs of another tagger would be taken for this one's.
+        for path in (output / WEIGHTS_FILE, output / "onnx"):
+            if path.exists():
+                raise ConfigError(
+                    f"{path}: already there; give another output directory, or remove it"
+                )
         return {}
     if not resume:
         raise ConfigError(

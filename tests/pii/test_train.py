@@ -320,6 +320,12 @@ def test_a_finished_tagger_is_not_replaced(data, trained, resume):
     assert everything_in(trained) == before
 
 
+def test_graphs_of_an_earlier_tagger_are_not_taken_for_the_new_ones(data, tmp_path):
+    (tmp_path / "out" / "onnx").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="onnx: already there; give another"):
+        train(config_of(data), tmp_path / "out", threads=1)
+
+
 def test_an_output_that_is_an_input_or_cannot_be_written_is_seen_before_data_are_read(
     data, tmp_path, monkeypatch
 ):
