@@ -13,7 +13,7 @@ from pii.labels import LABELS, TAGS
 from pii.spans import Span
 from pii.tagger import Probs
 
-_JOIN_SCORE = 0.3
+_JOIN_SCORE = 0.2
 """A word belongs to a span from this probability on; the span as a whole meets the threshold."""
 
 _LONGEST_WORD = 64
