@@ -31,18 +31,19 @@ def build_router_graph(weights: RouterWeights) -> bytes:
     rows = graph.node("Gather", [table, "input_ids"], "rows")
     rows = graph.node("Cast", [rows], "rows_float32", to=1)
     columns = graph.node("Transpose", [rows], "columns", perm=[1, 0])
-    graph.constant("first_axis", np.array([0], np.int64))
-    hidden = graph.node("Unsqueeze", [columns, "first_axis"], "hidden")  # (1, width, n)
+    # As an image of one line: ONNX Runtime has fast convolutions for two dimensions only.
+    graph.constant("new_axes", np.array([0, 2], np.int64))
+    hidden = graph.node("Unsqueeze", [columns, "new_axes"], "hidden")  # (1, width, 1, n)
     for index, (kernel, bias) in enumerate(weights.convolutions):
         inputs = [
             hidden,
-            graph.constant(f"convolution.{index}.weight", kernel),
+            graph.constant(f"convolution.{index}.weight", kernel[:, :, None]),
             graph.constant(f"convolution.{index}.bias", bias),
         ]
         margin = KERNEL // 2
-        hidden = graph.node("Conv", inputs, f"convolution.{index}", pads=[margin, margin])
+        hidden = graph.node("Conv", inputs, f"convolution.{index}", pads=[0, margin, 0, margin])
         hidden = graph.node("Relu", [hidden], f"hidden.{index}")
-    kernel = weights.output[None, :, None]
+    kernel = weights.output[None, :, None, None]
     inputs = [
         hidden,
         graph.constant("output.weight", kernel),

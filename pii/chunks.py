@@ -1,5 +1,6 @@
 """Cut a document's tokens into chunks the model can read, and stitch their probabilities back."""
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,20 +54,30 @@ def iter_stitched(
         Arrays of shape `(n, num_labels)`; rows sum to 1. Their concatenation has one row per token.
     """
     pending: npt.NDArray[np.float32] | None = None
-    weights = np.zeros((0, 1), np.float32)
+    weights = np.zeros((0, 0), np.float32)
     base = 0
     for chunk, start, trusted in zip(chunk_probs, starts, trust, strict=True):
-        position = np.arange(len(chunk), dtype=np.float32)
-        weight = np.float32(trusted) * (np.minimum(position, position[::-1])[:, None] + 1)
+        weight = np.float32(trusted) * _edge_weights(*chunk.shape)
         if pending is None:
             pending, weights, base = weight * chunk, weight, start
             continue
         done = start - base
         yield pending[:done] / weights[:done]
         shared = len(pending) - done
-        added, added_weights = weight * chunk, weight.copy()
+        added, added_weights = weight * chunk, weight
         added[:shared] += pending[done:]
         added_weights[:shared] += weights[done:]
         pending, weights, base = added, added_weights, start
     if pending is not None:
         yield pending / weights
+
+
+@functools.lru_cache(maxsize=8)
+def _edge_weights(length: int, num_labels: int) -> npt.NDArray[np.float32]:
+    """Distance to the nearest edge, the edge itself 1, in every column: `(length, num_labels)`.
+
+    Columns that are all there multiply five times as fast as one that is broadcast.
+    """
+    position = np.arange(length, dtype=np.float32)
+    distance = np.minimum(position, position[::-1])[:, None] + 1
+    return np.repeat(distance, num_labels, axis=1)

@@ -129,9 +129,10 @@ def _tagged_words(
         end = len(rows)
         if block is not None:
             # The next block may hold more of the last word.
-            while end and not _begins_word(text, bounds, end - 1):
+            shortest = max(0, len(rows) - _LONGEST_WORD)
+            while end > shortest and not _begins_word(text, bounds, end - 1):
                 end -= 1
-            end = max(end - 1, len(rows) - _LONGEST_WORD, 0)
+            end = max(end - 1, shortest)
         by_label = rows[:end, 1::2] + rows[:end, 2::2]
         # Most code holds nothing; there the words need not be told apart.
         if end and by_label.max() >= _JOIN_SCORE:

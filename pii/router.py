@@ -27,8 +27,8 @@ VOCABULARY = "vocab_size"
 THRESHOLD = "threshold_{point}"
 """Key of the threshold for an operating point."""
 
-_BLOCK = 8192
-"""Tokens scored at once; it bounds memory."""
+_BLOCK = 2048
+"""Tokens scored at once; what lies between two layers stays in a core's cache."""
 
 Score = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
 """Token ids `(n,)` to scores `(n,)`."""
@@ -77,7 +77,7 @@ def load_router(
         return None
     from pii.session import make_session
 
-    session = make_session(path, threads=threads)
+    session = make_session(path, threads=threads, optimised=True)
     metadata = session.get_modelmeta().custom_metadata_map
     names = [value.name for value in (*session.get_inputs(), *session.get_outputs())]
     key = THRESHOLD.format(point=operating_point)

@@ -46,8 +46,15 @@ def load_session(model_dir: Path, *, precision: str | None = None, threads: int 
     return session_predict(session, config.encoder.max_positions)
 
 
-def make_session(model: Path | bytes, *, threads: int = 1) -> "InferenceSession":
+def make_session(
+    model: Path | bytes, *, threads: int = 1, optimised: bool = False
+) -> "InferenceSession":
     """Open a graph, given as a file or serialised.
+
+    Args:
+        model: The graph.
+        threads: Cores one run is spread over.
+        optimised: Whether ONNX Runtime rewrites it for this machine, which takes time at the start.
 
     Raises:
         CheckpointError: It is not an ONNX graph that this ONNX Runtime can run.
@@ -60,7 +67,7 @@ def make_session(model: Path | bytes, *, threads: int = 1) -> "InferenceSession"
         content = model.read_bytes() if isinstance(model, Path) else model
         return onnxruntime.InferenceSession(
             content,
-            session_options(threads),
+            session_options(threads, optimised=optimised),
             providers=["CPUExecutionProvider"],
             enable_fallback=0,  # It would print to stdout and try the same again.
         )
@@ -101,14 +108,15 @@ def _check_signature(session: "InferenceSession", num_labels: int, path: Path) -
     )
 
 
-def session_options(threads: int = 1) -> "SessionOptions":
-    """Options for our own graphs: they are fused already, so nothing is optimised at the start."""
+def session_options(threads: int = 1, *, optimised: bool = False) -> "SessionOptions":
+    """Options for our own graphs: a tagger's is fused already and is not optimised at the start."""
     from onnxruntime import GraphOptimizationLevel, SessionOptions
 
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    level = GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_DISABLE_ALL
     # Threads that wait sleep: another process can use the core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3

@@ -31,6 +31,9 @@ checkpoint's own `id2label`.
 
 _CHUNKS_PER_CALL = 64
 
+_LONGEST_BLOCK = 8192
+"""Rows given out at once where nothing was read; it bounds memory."""
+
 _SPARED_TRUST = 1e-6
 """Of a chunk that was not read, beside one that was and overlaps it."""
 
@@ -87,32 +90,57 @@ def tag_probabilities(
     Tokens of chunks that the router spares are outside for sure.
     """
     starts = chunk_starts(len(ids), tagger.chunks)
+    if not starts:
+        return
     length = tagger.chunks.max_tokens
     wanted = np.ones(len(starts), np.bool_)
     if tagger.router is not None:
         wanted = tagger.router.wanted(ids, starts, length)
+    trust = np.where(wanted, 1, _SPARED_TRUST).tolist()
+    # What overlaps no chunk that is read is outside, and there is nothing to stitch.
+    near = wanted.copy()
+    for distance in range(1, 1 + (length - 1) // tagger.chunks.stride):
+        near[distance:] |= wanted[:-distance]
+        near[:-distance] |= wanted[distance:]
+    outside = np.zeros((min(_LONGEST_BLOCK, len(ids)), len(TAGS)), np.float32)
+    outside[:, TAG_IDS[OUTSIDE]] = 1
+    turns = (np.flatnonzero(near[1:] != near[:-1]) + 1).tolist()
+    for first, last in itertools.pairwise([0, *turns, len(starts)]):
+        end = starts[last] if last < len(starts) else len(ids)
+        if near[first]:
+            run = slice(first, last)
+            chunks = _chunk_probs(ids, starts[run], wanted[run], tagger)
+            blocks = iter_stitched(chunks, starts[run], trust[run])
+            for start, block in zip(starts[run], blocks, strict=True):
+                yield block[: end - start]
+        else:
+            for start in range(starts[first], end, _LONGEST_BLOCK):
+                yield outside[: end - start]
+
+
+def _chunk_probs(
+    ids: npt.NDArray[np.int32], starts: range, wanted: npt.NDArray[np.bool_], tagger: Tagger
+) -> Iterator[Probs]:
+    """Tag probabilities of each chunk that begins at one of `starts`; outside if not wanted."""
+    length = tagger.chunks.max_tokens
     cls_id, sep_id = tagger.tokenizer.cls_id, tagger.tokenizer.sep_id
     known = [index for index, column in enumerate(tagger.columns) if column is not None]
     target = [column for column in tagger.columns if column is not None]
-
-    def chunk_probs() -> Iterator[Probs]:
-        for first in range(0, len(starts), _CHUNKS_PER_CALL):
-            group = range(first, min(first + _CHUNKS_PER_CALL, len(starts)))
-            chunks = [
-                [cls_id, *ids[starts[index] : starts[index] + length].tolist(), sep_id]
-                for index in group
-                if wanted[index]
-            ]
-            read = iter(tagger.predict(chunks))
-            for index in group:
-                ours = np.zeros((min(length, len(ids) - starts[index]), len(TAGS)), np.float32)
-                if wanted[index]:
-                    ours[:, target] = next(read)[1:-1, known]
-                else:
-                    ours[:, TAG_IDS[OUTSIDE]] = 1
-                yield ours
-
-    return iter_stitched(chunk_probs(), starts, np.where(wanted, 1, _SPARED_TRUST).tolist())
+    for first in range(0, len(starts), _CHUNKS_PER_CALL):
+        group = range(first, min(first + _CHUNKS_PER_CALL, len(starts)))
+        chunks = [
+            [cls_id, *ids[starts[index] : starts[index] + length].tolist(), sep_id]
+            for index in group
+            if wanted[index]
+        ]
+        read = iter(tagger.predict(chunks))
+        for index in group:
+            ours = np.zeros((min(length, len(ids) - starts[index]), len(TAGS)), np.float32)
+            if wanted[index]:
+                ours[:, target] = next(read)[1:-1, known]
+            else:
+                ours[:, TAG_IDS[OUTSIDE]] = 1
+            yield ours
 
 
 def load_tagger(

@@ -6,7 +6,6 @@ as ids 0 to 18, then pieces of words, then pad, sep, cls and mask.
 
 import itertools
 import json
-import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -54,13 +53,11 @@ _WORD_END = re.compile(r"(?<=[!-~])(?=\n)")
 _MOST_WORDS = 100_000
 """Remembered; about 400 bytes each."""
 _LONGEST_WORD = 40
+_BYTES = 256
+_SPACE = "\u0120"
+"""What stands for a space in a byte-level vocabulary."""
 _LONGEST_TOKEN = 24
 """Characters; longer merges are runs of one character or licence sentences."""
-
-
-_Known = tuple[tuple[int, ...], tuple[int, ...]]
-"""Of a word: its ids, and start and end of each, one after the other."""
-_IDS, _BOUNDS = operator.itemgetter(0), operator.itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +73,41 @@ class Encoded:
     """`(n, 2)`."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shapes:
+    """Of each token by its id, how many bytes and spaces it has. All are `(largest id + 1,)`."""
+
+    sizes: npt.NDArray[np.int32]
+    """In bytes of UTF-8."""
+    before: npt.NDArray[np.int32]
+    """Spaces at its start."""
+    after: npt.NDArray[np.int32]
+    """Spaces at its end."""
+
+    @classmethod
+    def of(cls, vocabulary: dict[str, int]) -> "_Shapes":
+        """Those of a byte-level vocabulary, in which each byte is a character."""
+        shapes = np.zeros((3, 1 + max(vocabulary.values())), np.int32)
+        for token, index in vocabulary.items():
+            before = len(token) - len(token.lstrip(_SPACE))
+            after = len(token) - len(token.rstrip(_SPACE))
+            shapes[:, index] = len(token), before, after
+        return cls(*shapes)
+
+    def offsets(self, text: str, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Offsets `(n, 2)` of a text's tokens, which together are the text's bytes."""
+        sizes = self.sizes[ids]
+        ends = np.cumsum(sizes, dtype=np.int32)
+        starts = ends - sizes
+        if not text.isascii():
+            # From bytes to characters: all bytes of UTF-8 but these begin one.
+            content = np.frombuffer(text.encode(), np.uint8)
+            characters = np.cumsum((content & 0xC0) != 0x80, dtype=np.int32)
+            starts, ends = characters[starts] - 1, characters[ends - 1]
+        starts = np.minimum(starts + self.before[ids], ends)
+        return np.stack([starts, np.maximum(ends - self.after[ids], starts)], axis=1)
+
+
 class CodeTokenizer:
     """A loaded `tokenizer.json` with its special tokens. Build it with `load_tokenizer`."""
 
@@ -87,7 +119,7 @@ class CodeTokenizer:
         bpe.no_padding()
         bpe.no_truncation()
         self._bpe = bpe
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, bytes] = {}  # of a word, its ids
         self.pad_id = special["pad"]
         self.sep_id = special["sep"]
         self.cls_id = special["cls"]
@@ -105,61 +137,71 @@ class CodeTokenizer:
 
         Lone surrogates (bytes that were no valid UTF-8) are read as U+FFFD.
         """
-        ((words, known),) = self._tokenised([text])
-        ids = itertools.chain.from_iterable(map(_IDS, known))
-        bounds = itertools.chain.from_iterable(map(_BOUNDS, known))
-        sizes = np.fromiter(map(len, words), np.int32, len(words))
-        starts = np.repeat(np.cumsum(sizes) - sizes, [len(found[0]) for found in known])
-        offsets = np.fromiter(bounds, np.int32, 2 * len(starts)).reshape(-1, 2)
-        return Encoded(
-            np.fromiter(ids, np.int32, len(starts)), offsets + starts[:, None].astype(np.int32)
-        )
+        text = _without_surrogates(text)
+        if self._shapes is None:
+            found = self._bpe.encode(text, add_special_tokens=False)
+            offsets = np.array(found.offsets, np.int32).reshape(-1, 2)
+            return Encoded(np.array(found.ids, np.int32), offsets)
+        (ids,) = self._tokenised([text])
+        return Encoded(ids, self._shapes.offsets(text, ids))
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """The ids that `encode` gives, of several texts at once."""
-        return [
-            list(itertools.chain.from_iterable(map(_IDS, known)))
-            for _, known in self._tokenised(texts)
-        ]
+        clean = [_without_surrogates(text) for text in texts]
+        if self._shapes is None:
+            encoded = self._bpe.encode_batch(clean, add_special_tokens=False)
+            return [list(found.ids) for found in encoded]
+        return [ids.tolist() for ids in self._tokenised(clean)]
 
-    def _tokenised(self, texts: list[str]) -> list[tuple[list[str], list[_Known]]]:
-        """Each text in pieces, and what is known of each piece.
+    def _tokenised(self, texts: list[str]) -> list[npt.NDArray[np.int32]]:
+        """The ids of each text.
 
         Most of the package's time goes into splitting text into words, of which code repeats most.
         So words are found here, and each is tokenised once and remembered.
         """
-        clean = [_without_surrogates(text) for text in texts]
-        split = [_words(text) for text in clean] if self._finds_words else [[t] for t in clean]
+        split = [_words(text) for text in texts]
         if len(self._known) > _MOST_WORDS:
             self._known = {}
         known = self._known
         new = [word for word in set(itertools.chain.from_iterable(split)) if word not in known]
-        for word, encoding in zip(
-            new, self._bpe.encode_batch(new, add_special_tokens=False), strict=True
-        ):
-            bounds = itertools.chain.from_iterable(encoding.offsets)
-            known[word] = tuple(encoding.ids), tuple(bounds)
-        found = [(words, [known[word] for word in words]) for words in split]
+        encoded = self._bpe.encode_batch_fast(new, add_special_tokens=False)
+        for word, encoding in zip(new, encoded, strict=True):
+            known[word] = np.array(encoding.ids, np.int32).tobytes()
+        found = [
+            np.frombuffer(b"".join(map(known.__getitem__, words)), np.int32) for words in split
+        ]
         for word in new:
             if len(word) > _LONGEST_WORD:
                 del known[word]
         return found
 
     @cached_property
-    def _finds_words(self) -> bool:
-        """Whether words are what this module takes them for, as in StarCoder's tokenizer."""
+    def _shapes(self) -> "_Shapes | None":
+        """The tokens' bytes; None if words are not what this module takes them for.
+
+        They are in StarCoder's tokenizer, in which a text's tokens are the text's bytes.
+        """
         parts = json.loads(self._bpe.to_str())
-        return (
+        steps = [
+            _settings(part) for part in (parts["pre_tokenizer"] or {}).get("pretokenizers", [])
+        ]
+        model, last = parts["model"], parts["post_processor"] or {}
+        byte_level = (
             parts["normalizer"] is None
             and all(token["special"] for token in parts["added_tokens"])
-            and [
-                _settings(part) for part in (parts["pre_tokenizer"] or {}).get("pretokenizers", [])
-            ]
+            and steps
             == [
                 {"type": "Digits", "individual_digits": True},
                 {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
             ]
+            and (last.get("type"), last.get("trim_offsets"), last.get("add_prefix_space"))
+            == ("ByteLevel", True, False)
+            and model["type"] == "BPE"
+            and not model["continuing_subword_prefix"]
+            and not model["end_of_word_suffix"]
+            and sum(len(token) == 1 for token in model["vocab"]) == _BYTES
         )
+        return _Shapes.of(model["vocab"]) if byte_level else None
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids."""

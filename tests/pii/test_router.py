@@ -1,5 +1,6 @@
 """The router: scores in blocks, chunks that are read, and what becomes of those that are not."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pii.chunks import ChunkConfig, chunk_starts
+import pii.tagger
+from pii.chunks import ChunkConfig, chunk_starts, iter_stitched
 from pii.detect import EMBEDDED_MODEL, load_detector
 from pii.labels import LABELS, OUTSIDE, TAG_IDS, TAGS
 from pii.router import REACH, Router, load_router
@@ -86,7 +88,7 @@ def test_tokens_of_chunks_that_are_read_are_as_without_a_router_and_the_others_o
     read = [range(s, min(s + 10, length)) for s in range(0, length, 7)]
     read = [chunk for chunk in read if hot.intersection(chunk)]
     assert set(some) <= set(everything)
-    assert len(full) == len(spared)
+    assert sum(map(len, full)) == sum(map(len, spared)) == length
     if length:
         joined, expected = np.concatenate(spared), np.concatenate(full)
         for token in range(length):
@@ -94,6 +96,37 @@ def test_tokens_of_chunks_that_are_read_are_as_without_a_router_and_the_others_o
                 np.testing.assert_allclose(joined[token], expected[token], atol=1e-5)
             elif not any(token in chunk for chunk in read):
                 assert joined[token, TAG_IDS[OUTSIDE]] > 0.99 or token >= length - 10
+
+
+@given(
+    hot=st.sets(st.integers(0, 79), max_size=3),
+    length=st.integers(0, 80),
+    stride=st.integers(1, 10),
+    longest_block=st.integers(1, 30),
+)
+def test_what_is_not_stitched_is_as_if_all_chunks_were(hot, length, stride, longest_block):
+    ids = np.arange(100, 100 + length, dtype=np.int32)
+    scores = np.where(np.isin(np.arange(80), list(hot)), 1.0, -1.0).astype(np.float32)
+    config = ChunkConfig(max_tokens=10, stride=stride)
+    router = Router(lambda ids: scores[: len(ids)], 0.0)
+    tagger = dataclasses.replace(tagger_with(router, []), chunks=config)
+    starts = chunk_starts(length, config)
+    wanted = router.wanted(ids, starts, 10)
+    chunks = []
+    for start, is_wanted in zip(starts, wanted, strict=True):
+        chunk = ids[start : start + 10].tolist()
+        probs = tagger.predict([[0, *chunk, 0]])[0][1:-1]
+        chunks.append(probs if is_wanted else np.eye(len(TAGS), dtype=np.float32)[[0] * len(chunk)])
+    expected = list(iter_stitched(chunks, starts, np.where(wanted, 1, 1e-6).tolist()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pii.tagger, "_LONGEST_BLOCK", longest_block)
+        blocks = list(tag_probabilities(ids, tagger))
+
+    none = np.zeros((0, len(TAGS)), np.float32)
+    np.testing.assert_allclose(
+        np.concatenate([none, *blocks]), np.concatenate([none, *expected]), rtol=1e-6
+    )
 
 
 def test_a_document_without_a_hot_token_is_never_given_to_the_tagger():
