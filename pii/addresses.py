@@ -163,16 +163,21 @@ _HIDDEN_DOMAIN = re.compile(
 
 def find_hidden_emails(text: str) -> Iterator[Found]:
     """Addresses such as "john at foo dot org", "john (at) foo.org", "john AT foo.org"."""
-    free = marked = 0
-    for hit in _AT_WORD.finditer(text):
-        start, end = hit.start() - 1, hit.end() + 1
-        if start < marked:  # one mark does not stand on both sides
-            continue
-        marked = end
+    free = 0
+    for start, end in _marked_at(text):
         found = _hidden_email(text, start, end)
         if found is not None and found[0] >= free:
             yield found
             free = found[1]
+
+
+def _marked_at(text: str) -> Iterator[tuple[int, int]]:
+    """Where an "at" stands between two marks, with these; none stands on two sides."""
+    free = 0
+    for hit in _AT_WORD.finditer(text):
+        if hit.start() > free:
+            free = hit.end() + 1
+            yield hit.start() - 1, free
 
 
 _SAFE_TLDS = frozenset(
