@@ -174,6 +174,19 @@ def test_a_rule_is_run_where_it_finds_something(name):
             assert find_patterns(document) == found_by_every_rule(document)
 
 
+def test_the_expression_of_a_provider_is_compiled_when_its_keyword_is_met(monkeypatch):
+    compiled = []
+    compile_ = re.compile
+    monkeypatch.setattr(re, "compile", lambda text: compiled.append(text) or compile_(text))
+    rule = next(rule for rule in PREFIX_RULES if rule.name == "npm-token")
+
+    find = credentials.token_finder(rule)
+    assert list(find("no key")) == []
+    assert compiled == []
+    assert list(find("npm_x npm_y")) == []
+    assert len(compiled) == 1
+
+
 def test_every_rule_that_is_no_providers_has_a_text_for_each_of_its_literals():
     providers = {rule.name for rule in (*PREFIX_RULES, *CONTEXT_RULES)}
     assert set(HELD) == {rule.name for rule in RULES} - providers
