@@ -125,27 +125,29 @@ _CHECKED_IN = re.compile(
     # $Id: lib.c,v 1.2 2005/09/13 22:20:13 jane Exp $, as RCS, CVS and Subversion write it
     r"\d\d:\d\d:\d\dZ? (?P<user>[A-Za-z][\w.-]{1,30}) (?:Exp(?: (?P<locker>[a-z]\w{0,30}))? )?\$"
 )
-_ID_KEYWORDS = ("$Id: ", "$Header: ", "BSD: ", "$From: ", "$Xorg: ", "$XFree86: ")
+_ID_KEYWORD = re.compile(r"(?:\$(?:Id|Header|From|Xorg|XFree86)|BSD): ")
 _LONGEST_ID = 160
 
 
 def find_checked_in(text: str) -> Iterator[Found]:
     """Users in the keywords of version control: $Id: lib.c,v 1.2 2005/09/13 22:20:13 jane Exp $."""
-    for keyword in _ID_KEYWORDS:
-        for at in places(text, keyword):
-            line = text[at : at + _LONGEST_ID]
-            hit = _CHECKED_IN.search(line)
-            if hit is not None and "\n" not in line[: hit.start()]:
-                yield at + hit.start("user"), at + hit.end("user"), "USERNAME"
-                if hit["locker"]:
-                    yield at + hit.start("locker"), at + hit.end("locker"), "USERNAME"
+    for keyword in _ID_KEYWORD.finditer(text):
+        at = keyword.start()
+        line = text[at : at + _LONGEST_ID]
+        hit = _CHECKED_IN.search(line)
+        if hit is not None and "\n" not in line[: hit.start()]:
+            yield at + hit.start("user"), at + hit.end("user"), "USERNAME"
+            if hit["locker"]:
+                yield at + hit.start("locker"), at + hit.end("locker"), "USERNAME"
 
 
-_MENTION = re.compile(rf"@(?P<user>{_HANDLE})(?![\w@/.]{{0,64}}[\w/@])")
+_MENTION = re.compile(rf"@(?<=[(\[< @]@)(?P<user>{_HANDLE})(?![\w@/.]{{0,64}}[\w/@])")
 _CREDIT_BEFORE = re.compile(
     r"(?:\b(?:by|[Tt]hanks,?|[Tt]hanks to|[Tt]hank you,?|[Cc][Cc]:?|[Cc]redits? to|[Ff]rom|"
     r"author:?)|\n {0,8}-) ?\[?(?:@[\w-]{1,39}(?:, and|,| and| &) ){0,9}\Z"
 )
+_CREDIT_END = re.compile(r"(?:by|anks,?|to|you,?|[Cc]:?|rom|or:?|-|,|and|&) ?\[?\Z")
+"""How all that `_CREDIT_BEFORE` matches ends: a few characters tell most code from a credit."""
 _GITHUB_LINK = re.compile(r"\]\(https?://github\.com/")
 _FENCED = {"(": ")", "[": "]", "<": ">"}
 _CHANGE_BEFORE = re.compile(r"(?m)^\s{0,8}(?:[-*+]|\d{1,3}\.|\[)[^\n]{0,200}\Z")
@@ -153,16 +155,15 @@ _CHANGE_BEFORE = re.compile(r"(?m)^\s{0,8}(?:[-*+]|\d{1,3}\.|\[)[^\n]{0,200}\Z")
 
 def find_mentions(text: str) -> Iterator[Found]:
     """Handles of credits: `by @jane`, `thanks @jane`, `fix the parser (@jane)`, `[@jane](...)`."""
-    for at in places(text, "@"):
-        before = text[max(0, at - 2) : at]
-        if before[-1:] in ("(", "[", "<", " ", "@"):
-            hit = _MENTION.match(text, at)
-            if hit is not None and _is_credit(text, at, hit.end()):
-                yield *hit.span("user"), "USERNAME"
+    for hit in _MENTION.finditer(text):
+        if _is_credit(text, hit.start(), hit.end()):
+            yield *hit.span("user"), "USERNAME"
 
 
 def _is_credit(text: str, at: int, end: int) -> bool:
-    if _CREDIT_BEFORE.search(text, max(0, at - 200), at):
+    if _CREDIT_END.search(text, max(0, at - 8), at) and _CREDIT_BEFORE.search(
+        text, max(0, at - 200), at
+    ):
         return True
     fence = _FENCED.get(text[at - 1 : at])
     if fence is None or not text.startswith(fence, end):
@@ -172,7 +173,7 @@ def _is_credit(text: str, at: int, end: int) -> bool:
     return _CHANGE_BEFORE.search(text, max(0, at - 240), at) is not None
 
 
-_ADDRESS_AFTER = re.compile(r" ?<(?P<address>[\w.+-]{1,64}@[\w.-]{1,80})>")
+_ADDRESS_AFTER = re.compile(r"<(?P<address>[\w.+-]{1,64}@[\w.-]{1,80})>")
 _HANDLE_BEFORE = re.compile(
     r"(?:^|[\n\"'*#:;]|//|\bby)[ \t]{0,8}(?P<user>(?=[a-z]|[A-Z]\w{0,38}[A-Z0-9])\w[\w.-]{1,38}?)\Z"
 )
@@ -184,15 +185,14 @@ def find_addressed_handles(text: str) -> Iterator[Found]:
 
     Without that a lone word there is as often a first name.
     """
-    for at in places(text, "<"):
-        address = _ADDRESS_AFTER.match(text, at - (at > 0 and text[at - 1] == " "))
-        if address is not None:
-            start = max(0, address.start() - 80)
-            for form in (_HANDLE_BEFORE, _NICK_BEFORE):
-                hit = form.search(text[start : address.start()])
-                if hit is not None and hit["user"].lower() in address["address"].lower():
-                    yield start + hit.start("user"), start + hit.end("user"), "USERNAME"
-                    break
+    for address in _ADDRESS_AFTER.finditer(text):
+        end = address.start() - text.endswith(" ", 0, address.start())
+        start = max(0, end - 80)
+        for form in (_HANDLE_BEFORE, _NICK_BEFORE):
+            hit = form.search(text[start:end])
+            if hit is not None and hit["user"].lower() in address["address"].lower():
+                yield start + hit.start("user"), start + hit.end("user"), "USERNAME"
+                break
 
 
 _LOG_AUTHOR = re.compile(r"\n {1,3}\[ (?P<user>[a-z][\w.-]{1,30}) \]\r?\n")

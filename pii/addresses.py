@@ -147,7 +147,10 @@ def find_escaped_emails(text: str) -> Iterator[Found]:
             yield start, end, "EMAIL"
 
 
-_AT_WORD = re.compile(r"[ \t(\[{<_\\](?:at|AT|At|ta)[ \t)\]}>_\\]")
+_AT_WORD = re.compile(
+    # "at", "AT", "At" or "ta" between two marks; it begins with a letter because those are rarer
+    r"[aAt](?<=[ \t(\[{<_\\].)(?:(?<=a)t|(?<=A)[tT]|(?<=t)a)(?=[ \t)\]}>_\\])"
+)
 _HIDDEN_LOCAL_REVERSED = re.compile(
     r"[\[({<_\\ \t]{0,4}[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}(?: (?:tod|TOD) [A-Za-z0-9_-]{1,20}){0,2}"
 )
@@ -161,11 +164,20 @@ _HIDDEN_DOMAIN = re.compile(
 def find_hidden_emails(text: str) -> Iterator[Found]:
     """Addresses such as "john at foo dot org", "john (at) foo.org", "john AT foo.org"."""
     free = 0
-    for hit in _AT_WORD.finditer(text):
-        found = _hidden_email(text, hit.start(), hit.end())
+    for start, end in _marked_at(text):
+        found = _hidden_email(text, start, end)
         if found is not None and found[0] >= free:
             yield found
             free = found[1]
+
+
+def _marked_at(text: str) -> Iterator[tuple[int, int]]:
+    """Where an "at" stands between two marks, with these; none stands on two sides."""
+    free = 0
+    for hit in _AT_WORD.finditer(text):
+        if hit.start() > free:
+            free = hit.end() + 1
+            yield hit.start() - 1, free
 
 
 _SAFE_TLDS = frozenset(
@@ -199,6 +211,7 @@ def _hidden_email(text: str, at_start: int, at_end: int) -> Found | None:
 # --- IP addresses -------------------------------------------------------------------------------
 
 _IPV4 = re.compile(r"[0-9][0-9]{0,2}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
+_IPV4_END = re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")  # quicker: it begins with a literal
 _VERSION_BEFORE = re.compile(
     # Not the end of another word: "server" is no "ver", "stable" no "table".
     r"(?:versions?|(?<![a-z])(?:ver|release|rev|revision|v|alpha|beta|build|firmware|oid|"
@@ -225,6 +238,8 @@ _CONTEXT = 60
 
 def find_ipv4(text: str) -> Iterator[Found]:
     """IPv4 addresses, without port and prefix length; no versions, OIDs, sections."""
+    if _IPV4_END.search(text) is None:
+        return
     for hit in _IPV4.finditer(text):
         start, end = hit.span()
         if _ipv4_bounded(text, start, end) and _is_ipv4(text, start, end):

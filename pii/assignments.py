@@ -162,6 +162,8 @@ _NO_PASSWORD_NAME = re.compile(
     r"unquote|quote|decode|encode|by|com|render)[_-]?\Z",
     re.IGNORECASE,
 )
+_LONGEST_PART = 11
+"""Characters of a match of the two expressions above: `_forgotten_`."""
 _VALUE = r"[^\s\"'`<>\\]{2,64}+"
 _LITERAL = (
     # Escapes belong to it, and so do the other quotes; inside `\\"` one has three backslashes.
@@ -331,9 +333,10 @@ def _assigned_password(text: str, at: int) -> Extent | None:
     before = text[max(0, at - 100) : at]
     full = name["full"] is not None
     begins = not before[-1:].isalpha() or (name[0][0] == "P" and before[-1].islower())
-    if not full and not begins and not _GLUED_PASS.search(before):
+    near = max(0, len(before) - _LONGEST_PART)
+    if not full and not begins and not _GLUED_PASS.search(before, near):
         return None
-    if _NO_PASSWORD_NAME.search(before):
+    if _NO_PASSWORD_NAME.search(before, near):
         return None
     for form in _FORMS:
         hit = form.after.match(text, name.end())

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import pairwise
 
 from pii.boundaries import Found, begins_word, places
@@ -196,9 +197,12 @@ def _looks_random(value: str) -> bool:
 
 
 def token_finder(rule: TokenRule) -> Callable[[str], Iterator[Found]]:
-    """The finder of a provider's tokens."""
-    regex = re.compile(rf"(?:{rule.regex})(?![A-Za-z0-9_])")
-    group = "value" if "value" in regex.groupindex else 0
+    """The finder of a provider's tokens. Its expression is compiled when a keyword is met."""
+    group = "value" if "(?P<value>" in rule.regex else 0
+
+    @cache
+    def regex() -> re.Pattern[str]:
+        return re.compile(rf"(?:{rule.regex})(?![A-Za-z0-9_])")
 
     def find(text: str) -> Iterator[Found]:
         for keyword in rule.keywords:
@@ -210,7 +214,7 @@ def token_finder(rule: TokenRule) -> Callable[[str], Iterator[Found]]:
                     before = text[max(0, at - rule.max_lead) : at]
                     start = at - (len(before) - len(before.rstrip(rule.lead)))
                 if rule.glued or begins_word(text, start):
-                    hit = regex.match(text, start)
+                    hit = regex().match(text, start)
                     if hit is not None:
                         yield hit.start(group), hit.end(group), rule.label
                         resume = max(resume, hit.end())

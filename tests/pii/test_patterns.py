@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pii import accounts, addresses, assignments, credentials
+from pii import accounts, addresses, assignments, credentials, patterns
 from pii.labels import LABELS
 from pii.patterns import RULES, find_patterns
 from pii.providers import CONTEXT_RULES, PREFIX_RULES
+from pii.secret_values import random_match
+from pii.spans import Span, resolve_overlaps
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,6 +71,177 @@ def test_a_disabled_rule_finds_nothing():
     assert {span.label for span in find_patterns(text)} == {"EMAIL", "IP_ADDRESS"}
     spans = find_patterns(text, frozenset(["email"]))
     assert {span.label for span in spans} == {"IP_ADDRESS"}
+
+
+# --- What is left out of the search --------------------------------------------------------------
+
+# Each rule that is no provider's finds something in each of its texts.
+HELD = {
+    "email": ["jane@corp.io"],
+    "email-hidden": ["jane at corp dot io", "jane (at) corp.io", "jane AT corp.de", "j_ta_corp.de"],
+    "email-escaped": ["?to=jane%40corp.io"],
+    "ipv4": ["93.184.216.34", "host 1.2.3.4"],
+    "ipv6": ["2a00:1450:4001:81b::200e", "host ::1"],
+    "private-key": ["-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join(base64_lines(120))],
+    "jwt": [jwt({"alg": "HS256"})],
+    "url-credentials": ["https://jane:x7@corp.io"],
+    "basic-auth": ["Basic amFuZTp4N3E5", "basic amFuZTp4N3E5"],
+    "registry-auth": ['"auth": "amFuZTp4N3E5"', "_auth=amFuZTp4N3E5"],
+    "bearer-token": ["Bearer a1b2c3d4e5f6g7h8"],
+    "assigned-key": [
+        f"{name}=q7Hs9Kd2Lf4Mn6Zx" for name in ("token", "SECRET", "api_Key")
+    ] + ["AUTH_SALT='q7#Hs9$Kd2%Lf4^Mn6&Zx!Vb8*Ty1(Re3'"],
+    "assigned-password": [
+        'password = "x7q9"', 'PWD = "x7q9"', "identified by 'x7q9'", "<Password>x7q9</Password>",
+    ],
+    "login-call": [
+        f'{call}("jane7", "x7q9")'
+        for call in ("login", "log_in", "Auth", "auth=", "authenticate", "authentication",
+                     "credentials", "Credential", "basic", "UserPassword")
+    ] + ['getConnection(url, "jane7", "x7q9")'],
+    "option-credentials": [
+        f"curl {option}jane7:x7q9"
+        for option in ("-u ", "--user ", "--user=", "--proxy-user ")
+    ] + ["USERPWD, 'jane7:x7q9'"],
+    "option-password": ["sshpass -p x7q9", "go /p:x7q9", "-passin pass:x7q9", "mysql -u a -px7q9"],
+    "assigned-user": [
+        f"{name} = 'jane7'"
+        for name in ("username", "user_name", "LOGIN", "screen_name", "screenName")
+    ] + ["define('DB_USER', 'jane7')", "POSTGRES_USER: jane7",
+         "spring.data.user=jane7\nspring.data.password=x"],
+    "profile": [
+        f"https://{host}/jane"
+        for host in ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "patreon.com")
+    ] + ["launchpad.net/~jane"],
+    "short-repository": ['"repository": "jane/tool"', "uses: jane/tool@v1"],
+    "home-directory": ["/home/jane/x", "/Users/jane/x", r"C:\Users\jane\x", r"C:\\Users\\jane\\x",
+                       "C:/Users/jane/x", "http://corp.io/~jane/"],
+    "note-author": [f"{note}(jane)" for note in ("TODO", "FIXME", "XXX", "HACK", "NOTE", "BUG")],
+    "checked-in": [
+        f"{word} lib.c,v 1.2 2005/09/13 22:20:13 jane Exp $"
+        for word in ("$Id:", "$Header:", "$FreeBSD:", "$From:", "$Xorg:", "$XFree86:")
+    ],
+    "mention": ["by @jane", "Thanks, @jane", "thank you @jane", "CC: @jane", "credits to @jane",
+                "From @jane", "author: [@jane", "\n - @jane", "by @a, @jane", "by @a, and @jane",
+                "by @a and @jane", "by @a & @jane", "- fix it (@jane)"],
+    "addressed-handle": ["\njane7 <jane7@corp.io>", "Jane Roe (jr) <jr@corp.io>"],
+    "log-author": ["\n  [ jane ]\n"],
+}  # fmt: skip
+# These stand close to what a rule finds.
+NEAR = ["_forgotten_password='x7q9'", "aForgottenPassword='x7q9'", "test_password='x7q9'",
+        "keystorepass='x7q9' user", "dbpass='x7q9' user", "xpass='x7q9' user", "1.2.3",
+        "media @jane", "std::fmt", "v1.2.3.4"]  # fmt: skip
+PIECES = sorted({piece for texts in HELD.values() for text in texts for piece in text.split()})
+MARKS = ["_", "(", ")", "[", "]", "<", ">", "\\", " ", "\t", "\n", "\u00a0", "\x1f", "\u0130", "'"]
+PREFIXES = [keyword for rule in RULES for keyword in rule.keywords]
+DRAWN = [rule.regex for rule in PREFIX_RULES if "(?=" not in rule.regex and "(?P" not in rule.regex]
+KEYWORDS = [keyword for rule in (*PREFIX_RULES, *CONTEXT_RULES) for keyword in rule.keywords]
+CHANGES = [str, str.lower, str.upper, str.swapcase, lambda text: text.replace(" ", "\t")]
+
+
+@st.composite
+def held_texts(draw):
+    whole = st.sampled_from([text for texts in HELD.values() for text in texts])
+    keys = st.tuples(st.sampled_from(KEYWORDS), st.sampled_from(["x", "0aB3", "'A"])).map(
+        lambda pair: pair[0] + pair[1] * 12
+    )
+    drawn = st.builds(random_match, st.sampled_from(DRAWN), st.builds(random.Random, st.integers()))
+    part = st.one_of(
+        whole, st.sampled_from(PIECES), st.sampled_from(NEAR), keys, drawn,
+        st.sampled_from(MARKS), FRAGMENTS,
+        st.sampled_from([" at ", "dot", "a.de", "@jane", " by ", " and "]),
+    )  # fmt: skip
+    parts = draw(st.lists(part, max_size=8))
+    return draw(st.sampled_from(["", " ", "\n"])).join(
+        draw(st.sampled_from(CHANGES))(part) for part in parts
+    )
+
+
+def found_by_every_rule(text):
+    return resolve_overlaps(
+        Span(start=start, end=end, label=label, source=f"pattern:{rule.name}")
+        for rule in RULES
+        for start, end, label in rule.find(text)
+    )
+
+
+@pytest.mark.parametrize("name", sorted(HELD))
+def test_a_rule_is_run_where_it_finds_something(name):
+    rule = next(rule for rule in RULES if rule.name == name)
+    for text in HELD[name]:
+        assert list(rule.find(text)), text
+        for document in (text, f"x\n{text}\ny", text.replace(" ", "  ")):
+            assert find_patterns(document) == found_by_every_rule(document)
+
+
+def test_the_expression_of_a_provider_is_compiled_when_its_keyword_is_met(monkeypatch):
+    compiled = []
+    compile_ = re.compile
+    monkeypatch.setattr(re, "compile", lambda text: compiled.append(text) or compile_(text))
+    rule = next(rule for rule in PREFIX_RULES if rule.name == "npm-token")
+
+    find = credentials.token_finder(rule)
+    assert list(find("no key")) == []
+    assert compiled == []
+    assert list(find("npm_x npm_y")) == []
+    assert len(compiled) == 1
+
+
+def test_every_rule_that_is_no_providers_has_a_text_for_each_of_its_literals():
+    providers = {rule.name for rule in (*PREFIX_RULES, *CONTEXT_RULES)}
+    assert set(HELD) == {rule.name for rule in RULES} - providers
+    for rule in RULES:
+        words = ["\n".join(["", *text.split(), ""]).lower() for text in HELD.get(rule.name, [])]
+        for literal in rule.literals if words else ():
+            assert any(literal in held for held in words), (rule.name, literal)
+
+
+@given(held_texts())
+def test_the_same_is_found_whether_rules_are_left_out_or_not(text):
+    assert find_patterns(text) == found_by_every_rule(text)
+
+
+def test_a_key_of_any_provider_is_found_though_rules_are_left_out():
+    rng = random.Random(5)
+    for regex in DRAWN:
+        key = random_match(regex, rng)
+        for text in (key, f"x ={key};", rf'"\n{key}"'):
+            assert find_patterns(text) == found_by_every_rule(text)
+
+
+@given(st.lists(st.sampled_from([*PREFIXES, *"-_aAkKs1"]), max_size=5).map("".join))
+def test_each_keyword_of_a_text_begins_with_one_that_is_seen(text):
+    seen = patterns._keywords_in(text)
+
+    assert all(keyword.startswith(seen) for keyword in PREFIXES if keyword in text)
+    assert all(keyword in text for keyword in seen)
+
+
+def check_that_a_quick_look_changes_nothing(text):
+    found = [list(rule.find(text)) for rule in RULES]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(addresses, "_IPV4_END", re.compile(""))
+        patch.setattr(accounts, "_CREDIT_END", re.compile(""))
+        patch.setattr(assignments, "_LONGEST_PART", 100)
+        assert [list(rule.find(text)) for rule in RULES] == found
+
+
+def test_a_quick_look_before_an_expression_changes_nothing_where_a_rule_finds_something():
+    for text in [*NEAR, *(text for texts in HELD.values() for text in texts)]:
+        check_that_a_quick_look_changes_nothing(text)
+
+
+@given(held_texts())
+def test_a_quick_look_before_an_expression_changes_nothing_in_any_text(text):
+    check_that_a_quick_look_changes_nothing(text)
+
+
+@given(st.lists(st.sampled_from([*" _(\\\taT", "at", "AT", "At", "ta"])).map("".join))
+def test_the_word_at_stands_between_the_marks_that_a_plain_expression_finds(text):
+    plain = re.compile(r"[ \t(\[{<_\\](?:at|AT|At|ta)[ \t)\]}>_\\]")
+
+    assert list(addresses._marked_at(text)) == [hit.span() for hit in plain.finditer(text)]
 
 
 # --- E-mail -------------------------------------------------------------------------------------
