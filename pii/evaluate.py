@@ -310,6 +310,7 @@ def calibrate(model_dir: Path, documents: Sequence[Document]) -> Calibration:
     tagged = [detector.tagged_spans(document.text) for document in documents]
 
     tables = sweep(documents, lambda score: _found_from(score, documents, detector, tagged))
+    clean = sum(not document.spans for document in documents)
     without = [label for label in LABELS if label not in wanted]
     unmeasured = [
         label
@@ -322,7 +323,7 @@ def calibrate(model_dir: Path, documents: Sequence[Document]) -> Calibration:
             label: pii["operating_points"][point][label] if label in kept else threshold
             for label, threshold in thresholds.items()
         }
-        for point, thresholds in operating_points(tables).items()
+        for point, thresholds in operating_points(tables, clean).items()
     }
     config["pii"] = {**pii, "operating_points": points}
     write_whole(path, (json.dumps(config, indent=2) + "\n").encode())

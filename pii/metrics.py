@@ -6,9 +6,10 @@ any other kind (placeholders, attribution) are neither wanted nor punished: a pr
 half of which lies in them is left out of the count.
 """
 
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,15 @@ class Counts:
     found: int = 0
     extra: int = 0
     missed: int = 0
+    alarms: int = 0
+    """Documents without any annotated span in which one was found."""
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
-            self.found + other.found, self.extra + other.extra, self.missed + other.missed
+            self.found + other.found,
+            self.extra + other.extra,
+            self.missed + other.missed,
+            self.alarms + other.alarms,
         )
 
     @property
@@ -139,7 +145,10 @@ def count_outcomes(outcomes: Iterable[Outcome]) -> dict[str, Counts]:
 
 def count_matches(gold: Sequence[Span], predicted: Sequence[Span]) -> dict[str, Counts]:
     """Counts by label for one document."""
-    return count_outcomes(match_spans(gold, predicted))
+    counts = count_outcomes(match_spans(gold, predicted))
+    if gold:
+        return counts
+    return {label: replace(count, alarms=int(count.extra > 0)) for label, count in counts.items()}
 
 
 def leaked_spans(gold: Sequence[Span], predicted: Sequence[Span], text: str) -> list[Span]:
@@ -205,43 +214,49 @@ _SMOOTHING = (1, 2, 3, 2, 1)
 
 _BETAS = dict(zip(OPERATING_POINTS, (1.0, 3.0), strict=True))
 """`balanced` maximises F1; `thorough` F3, for which a leak costs as much as nine false alarms."""
-_EVEN = {"balanced": 0.005, "thorough": 0.0}
-"""F-scores this close to the best are even ground. F1 hardly changes over a wide range of
-thresholds, while false alarms do, and those of `balanced` are to be few."""
+_MOST_ALARMS = dict(zip(OPERATING_POINTS, (0.005, 0.05), strict=True))
+"""Share of the documents without any span in which a label may be found."""
 
 
-def operating_points(tables: Mapping[float, Mapping[str, Counts]]) -> dict[str, dict[str, float]]:
-    """Thresholds by operating point and label; `tables` as in `best_thresholds`."""
+def operating_points(
+    tables: Mapping[float, Mapping[str, Counts]], clean: int
+) -> dict[str, dict[str, float]]:
+    """Thresholds by operating point and label.
+
+    Args:
+        tables: As in `best_thresholds`.
+        clean: How many of the documents have no annotated span.
+    """
     return {
-        point: best_thresholds(tables, beta=beta, even=_EVEN[point])
+        point: best_thresholds(tables, beta=beta, most_alarms=_MOST_ALARMS[point] * clean)
         for point, beta in _BETAS.items()
     }
 
 
 def best_thresholds(
-    tables: Mapping[float, Mapping[str, Counts]], *, beta: float, even: float = 0.0
+    tables: Mapping[float, Mapping[str, Counts]], *, beta: float, most_alarms: float = math.inf
 ) -> dict[str, float]:
     """Choose the score from which each label is reported.
 
     Args:
         tables: Counts by label for each threshold that was tried.
         beta: The F-score to maximise; above 1 it prefers recall.
-        even: Of thresholds whose smoothed F-score is this close to the best, the strictest is
-            chosen.
+        most_alarms: Of a label; thresholds with more are left out, but for the strictest. F1
+            changes little over a wide range of thresholds, while alarms do.
     """
     chosen = {}
     grid = sorted(tables)
     for label in LABELS:
         scores = [tables[threshold][label].f_score(beta) for threshold in grid]
-        # A peak of one threshold is luck; the middle of a hill generalises. Of even ground the
-        # strictest: where the tagger adds little to the patterns it may add little.
+        # A peak of one threshold is luck; the middle of a hill generalises.
         reach = len(_SMOOTHING) // 2
         padded = [scores[0]] * reach + scores + [scores[-1]] * reach
-        smooth = [
-            round(sum(map(operator.mul, _SMOOTHING, padded[at:])), 6) for at in range(len(scores))
-        ]
-        enough = max(smooth) - even
-        chosen[label] = max(
-            threshold for threshold, score in zip(grid, smooth, strict=True) if score >= enough
+        smooth = [sum(map(operator.mul, _SMOOTHING, padded[at:])) for at in range(len(scores))]
+        # Of even ground the strictest: where the tagger adds little to the patterns it may add
+        # little.
+        _, chosen[label] = max(
+            (round(score, 6), threshold)
+            for threshold, score in zip(grid, smooth, strict=True)
+            if tables[threshold][label].alarms <= most_alarms or threshold == grid[-1]
         )
     return chosen

@@ -225,7 +225,7 @@ class _Trainer:
                 yield [span for span in combined if span.kind != "example"]
 
         tables = sweep(documents, lambda score: found(dict.fromkeys(LABELS, score)))
-        points = operating_points(tables)
+        points = operating_points(tables, sum(not document.spans for document in documents))
         sums = total(
             count_matches(document.spans, spans)
             for document, spans in zip(documents, found(points[OPERATING_POINTS[0]]), strict=True)

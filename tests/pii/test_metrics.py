@@ -91,20 +91,34 @@ def test_a_tagger_that_adds_nothing_gets_the_strictest_threshold():
     assert set(best_thresholds(tables, beta=1.0).values()) == {0.9}
 
 
-def test_balanced_takes_the_strictest_threshold_of_a_gentle_slope_and_thorough_the_best():
-    grid = [index / 20 for index in range(1, 20)]
-    # F1 falls by about 0.001 a step after 0.3, and steeply after 0.5.
-    extra = [40, 30, 20, 10, 5, 0, 2, 4, 6, 8, *range(100, 1000, 100)]
+def test_balanced_has_few_alarms_whatever_its_f_score_and_thorough_may_have_more():
+    grid = [index / 10 for index in range(1, 10)]
+    # F1 is best at 0.3, where 30 of 1,000 clean documents have an alarm; 4 have one at 0.7.
+    alarms = [120, 60, 30, 20, 10, 6, 4, 2, 0]
     tables = {
-        threshold: dict.fromkeys(LABELS, Counts(1000, 100, 100 + missed))
-        for threshold, missed in zip(grid, extra, strict=True)
+        threshold: dict.fromkeys(LABELS, Counts(1000, 100, 100 + abs(3 - step) * 50, alarm))
+        for step, (threshold, alarm) in enumerate(zip(grid, alarms, strict=True), 1)
     }
 
-    chosen = operating_points(tables)
+    chosen = operating_points(tables, 1000)
 
-    best = best_thresholds(tables, beta=1.0)["NAME"]
-    assert chosen["balanced"]["NAME"] > best
-    assert chosen["thorough"]["NAME"] == best_thresholds(tables, beta=2.0)["NAME"]
+    assert best_thresholds(tables, beta=1.0)["NAME"] == 0.3
+    assert chosen["balanced"]["NAME"] == 0.7
+    assert chosen["thorough"]["NAME"] == 0.3
+
+
+def test_where_every_threshold_alarms_the_strictest_is_taken():
+    tables = {threshold: dict.fromkeys(LABELS, Counts(9, 1, 1, 50)) for threshold in (0.3, 0.9)}
+
+    assert set(best_thresholds(tables, beta=1.0, most_alarms=1).values()) == {0.9}
+
+
+def test_only_documents_without_any_span_alarm():
+    found = [span(0, 4), span(10, 14)]
+
+    assert count_matches([], found)["NAME"].alarms == 1
+    assert count_matches([], [])["NAME"].alarms == 0
+    assert count_matches([span(20, 24, kind="example")], found)["NAME"].alarms == 0
 
 
 def span(start, end, label="NAME", kind="real"):
