@@ -63,6 +63,8 @@ model: $(MODEL)/tokenizer/tokenizer.json
 	@test -f "$(GOLD)/train.jsonl" -a -f "$(GOLD)/dev.jsonl" || { echo "make model GOLD=folder with train.jsonl and dev.jsonl"; exit 2; }
 	cp $(GOLD)/train.jsonl $(GOLD)/dev.jsonl $(MODEL)
 	$(BIN)/starencoder pii synthesize $(MODEL)/packages --count 40000 --chars 60000000 --seed 1 --output $(MODEL)/synthetic.jsonl
+	$(BIN)/starencoder packages fetch pii/models/tiny/unannotated.toml --output $(MODEL)/unannotated
+	$(BIN)/starencoder pii pseudo-label $(MODEL)/unannotated/*-* --output $(MODEL)/pseudo.jsonl
 	$(BIN)/starencoder pii rebuild-gold --split extra --output $(MODEL)/extra.jsonl
 	rm -rf $(MODEL)/tagger/model.safetensors $(MODEL)/tagger/onnx
 	$(BIN)/starencoder pii train pii/models/tiny/recipe.toml --output $(MODEL)/tagger --resume
