@@ -58,7 +58,7 @@ encoder: $(MODEL)/tokenizer/tokenizer.json
 	$(BIN)/starencoder pretrain run pretrain/models/tiny/run.toml --resume
 	$(BIN)/starencoder report $(MODEL)/encoder
 
-# Three hours on 2 cores. dev.jsonl is only reported on. A tagger that is finished is made anew.
+# Three hours on 2 cores. dev.jsonl is not trained on. A tagger that is finished is made anew.
 model: $(MODEL)/tokenizer/tokenizer.json
 	@test -f "$(GOLD)/train.jsonl" -a -f "$(GOLD)/dev.jsonl" || { echo "make model GOLD=folder with train.jsonl and dev.jsonl"; exit 2; }
 	cp $(GOLD)/train.jsonl $(GOLD)/dev.jsonl $(MODEL)

@@ -64,10 +64,10 @@ def iter_stitched(
         done = start - base
         yield pending[:done] / weights[:done]
         shared = len(pending) - done
-        added, added_weights = weight * chunk, weight
+        added = weight * chunk
         added[:shared] += pending[done:]
-        added_weights[:shared] += weights[done:]
-        pending, weights, base = added, added_weights, start
+        weight[:shared] += weights[done:]
+        pending, weights, base = added, weight, start
     if pending is not None:
         yield pending / weights
 

@@ -114,7 +114,7 @@ def load_detector(
 
     Args:
         model: `tiny` (the embedded model), `none` (patterns alone), or a model directory.
-        operating_point: `balanced` (best F1) or `thorough` (little leaked).
+        operating_point: `balanced` (few false alarms) or `thorough` (little leaked).
         labels: The labels to report.
         min_score: Smallest score reported, in [0, 1]; it replaces the operating point's.
         disabled: Names of rules that are switched off; see `pii.redactor.rule_names`.

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pii.annotations import Document
+from pii.curves import THRESHOLDS
 from pii.error_browser import ERROR_STYLE, error_browser
 from pii.evaluate import NO_ENTITY, Evaluation, Scored, confusion
 from pii.labels import LABELS
@@ -229,7 +230,7 @@ def _curve_sections(evaluation: Evaluation) -> Iterator[str]:
     )
     yield (
         "<h2>Precision and recall by threshold</h2><p>The same threshold for all labels, from "
-        f"0.30 to 0.98; the patterns' findings have no threshold.</p>{names}"
+        f"{THRESHOLDS[0]:.2f} to {THRESHOLDS[-1]:.2f}; the patterns' findings have none.</p>{names}"
         f'<div class="charts">{"".join(charts)}</div>'
     )
 

@@ -109,7 +109,7 @@ def _check_signature(session: "InferenceSession", num_labels: int, path: Path) -
 
 
 def session_options(threads: int = 1, *, optimised: bool = False) -> "SessionOptions":
-    """Options for our own graphs: a tagger's is fused already and is not optimised at the start."""
+    """Options for our own graphs. A tagger's is fused already: leave it unoptimised."""
     from onnxruntime import GraphOptimizationLevel, SessionOptions
 
     options = SessionOptions()

@@ -104,6 +104,7 @@ def tag_probabilities(
         near[:-distance] |= wanted[distance:]
     outside = np.zeros((min(_LONGEST_BLOCK, len(ids)), len(TAGS)), np.float32)
     outside[:, TAG_IDS[OUTSIDE]] = 1
+    outside.setflags(write=False)  # given out again and again
     turns = (np.flatnonzero(near[1:] != near[:-1]) + 1).tolist()
     for first, last in itertools.pairwise([0, *turns, len(starts)]):
         end = starts[last] if last < len(starts) else len(ids)

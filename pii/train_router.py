@@ -2,8 +2,8 @@
 
 The tagger labels real files; a convolution over token embeddings, which start as the encoder's own
 reduced to a few dimensions, learns which tokens lie in a span that only the tagger finds. Packages
-that it did not learn from choose the threshold: the highest one that loses no more than a given
-share of the spans.
+that it did not learn from choose the thresholds, one for each operating point: the highest that
+loses no more than a given share of the spans.
 """
 
 import functools
@@ -42,7 +42,7 @@ _PIECE = 128
 """Tokens of a training row."""
 _BATCH = 32
 _HELD_OUT = 4
-"""One package in so many chooses the threshold."""
+"""One package in so many chooses the thresholds."""
 _NEGATIVES = 6
 """Rows without a span per row with one, in an epoch."""
 _POSITIVE_WEIGHT = 5.0
@@ -257,10 +257,11 @@ def is_held_out(package: str) -> bool:
     """Whether a package chooses the thresholds rather than teaches.
 
     Its files are in a folder such as `npm-@hapi+hapi-21.3.0`, as `packages fetch` names it, and its
-    annotated windows have the name alone: both are of one package.
+    annotated windows have the name alone: both are of one package. A name is cut before its first
+    hyphen and digit, where a version may begin.
     """
     fetched = _FETCHED.fullmatch(package)
-    name = fetched["name"].replace("+", "/") if fetched else package
+    name = fetched["name"].replace("+", "/") if fetched else re.split(r"-\d", package)[0]
     return zlib.crc32(name.encode()) % _HELD_OUT == 0
 
 

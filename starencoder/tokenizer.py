@@ -51,7 +51,7 @@ _WORD = re.compile(
 # No word goes on from a visible character to a line's end.
 _WORD_END = re.compile(r"(?<=[!-~])(?=\n)")
 _MOST_WORDS = 100_000
-"""Remembered; about 400 bytes each."""
+"""Remembered; about 150 bytes each."""
 _LONGEST_WORD = 40
 _BYTES = 256
 _SPACE = "\u0120"
@@ -119,7 +119,7 @@ class CodeTokenizer:
         bpe.no_padding()
         bpe.no_truncation()
         self._bpe = bpe
-        self._known: dict[str, bytes] = {}  # of a word, its ids
+        self._known: dict[str, bytes] = {}  # int32 ids by word
         self.pad_id = special["pad"]
         self.sep_id = special["sep"]
         self.cls_id = special["cls"]

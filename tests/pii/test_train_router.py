@@ -121,8 +121,10 @@ def test_files_in_which_nothing_is_found_teach_no_router(model, tmp_path):
 @pytest.mark.parametrize(
     ("folder", "name"),
     [
-        ("npm-@hapi+hapi-21.3.0", "@hapi/hapi"),
-        ("pypi-python-gitlab-5.1", "python-gitlab"),
+        ("npm-@elastic+elasticsearch-9.4.3", "@elastic/elasticsearch"),
+        ("pypi-paho-mqtt-2.2.0", "paho-mqtt"),
+        ("debian-postgresql-15-15.18-0+deb12u1", "postgresql-15"),
+        ("npm-oauth-1.0a-2.2.6", "oauth-1.0a"),
         ("debian-golang-github-lib-pq-1.10.7-2", "golang-github-lib-pq"),
     ],
 )
