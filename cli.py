@@ -901,6 +901,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     results = train(read_recipe(arguments.recipe), arguments.output, resume=arguments.resume)
     _write(train_text(results))
+    _say(f"{arguments.output}: to detect with it: starencoder export quantize {arguments.output}")
     return 0
 
 

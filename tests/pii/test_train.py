@@ -7,6 +7,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+import cli
 import pii.train
 from pii.annotations import read_annotated
 from pii.dataset import tokenise
@@ -455,3 +456,20 @@ def test_only_a_tagger_with_settings_of_ours_is_calibrated(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"config\.json: no chunk settings"):
         calibrate(tmp_path, [])
+
+
+def test_the_command_says_what_was_measured_and_how_the_tagger_is_used(data, tmp_path, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f"max_tokens = 30\nstride = 20\nfolds = 0\ntokenizer = {str(data / 'tokenizer')!r}\n"
+        f"[[stages]]\nsteps = 1\nbatch_size = 4\n"
+        f"[[stages.data]]\npath = {str(data / 'gold.jsonl')!r}\n"
+    )
+    output = tmp_path / "tagger"
+
+    assert cli.main(["pii", "train", str(recipe), "--output", str(output)]) == 0
+
+    said = capsys.readouterr()
+    assert "nothing was measured" in said.out
+    assert "nan" not in said.out + said.err
+    assert said.err.endswith(f"to detect with it: starencoder export quantize {output}\n")
