@@ -222,8 +222,8 @@ def _add_file_arguments(parser: argparse.ArgumentParser, operating_point: str) -
     model.add_argument(
         "--consistent",
         action=yes_or_no,
-        help="find what is found for sure in one file in all of them, also percent-encoded, with "
-        "backslash escapes and in Base64; reads every file twice",
+        help="find what is found for sure in one file in all of them, also percent-encoded, "
+        "escaped as in strings or XML, and in Base64; reads every file twice",
     )
     files = parser.add_argument_group("which files")
     files.add_argument("--hidden", action=yes_or_no, help="enter folders that begin with a dot")
@@ -745,7 +745,7 @@ def add_train_router_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--annotated", nargs="+", default=[], metavar="FILE", help="documents to learn from too"
     )
-    parser.add_argument("--chars", type=int, default=50_000_000, help="real code to label")
+    parser.add_argument("--chars", type=int, default=30_000_000, help="real code to label")
     parser.add_argument("--width", type=int, default=48, help="of embeddings and convolutions")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument(
@@ -769,7 +769,7 @@ def run_train_router(arguments: argparse.Namespace) -> int:
         width=arguments.width,
         epochs=arguments.epochs,
         lost=arguments.lost,
-        characters=arguments.chars,
+        chars=arguments.chars,
         seed=arguments.seed,
     )
     _check_outputs([arguments.directory / ROUTER_FILE], [arguments.packages, *arguments.annotated])

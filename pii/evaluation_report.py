@@ -52,15 +52,14 @@ def score_text(evaluation: Evaluation) -> str:
 
 def _label_lines(labels: Mapping[str, GroupScores]) -> list[str]:
     lines = [
-        f"{'label':11} {'prec':>6} {'recall':>6} {'f1':>6}  {'95 %':13} support "
+        f"{'label':11} {'prec':>6} {'recall':>6} {'f1':>6}  {'95 %':14} support "
         f"{'exact':>6} {'token':>6} {'leaked':>6}"
     ]
     for label, scores in labels.items():
-        low, high = scores.f1_interval
+        precision, recall, f1, interval, support, exact, token, leaked, *_ = _score_row(scores)
         lines.append(
-            f"{label:11} {scores.overlap.precision:6.3f} {scores.overlap.recall:6.3f} "
-            f"{scores.overlap.f1:6.3f}  {f'{low:.3f}-{high:.3f}':13} {scores.support:7d} "
-            f"{scores.exact.f1:6.3f} {scores.token.f1:6.3f} {scores.leaked:6.3f}"
+            f"{label:11} {precision:>6} {recall:>6} {f1:>6}  {interval:14} {support:>7} "
+            f"{exact:>6} {token:>6} {leaked:>6}"
         )
     micro = labels[MICRO]
     lines.append(

@@ -26,12 +26,15 @@ def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """Return the labels in their fixed order, each once.
 
     Raises:
-        ConfigError: A label is not one of `LABELS`.
+        ConfigError: Some are not of `LABELS`; all of them are named.
     """
     wanted = set(labels)
     unknown = sorted(wanted - set(LABELS))
     if unknown:
-        raise ConfigError(f"unknown label {unknown[0]!r}; known: {', '.join(LABELS)}")
+        named = ", ".join(repr(label) for label in unknown)
+        raise ConfigError(
+            f"unknown label{'s' * (len(unknown) > 1)} {named}; known: {', '.join(LABELS)}"
+        )
     return tuple(label for label in LABELS if label in wanted)
 
 

@@ -1,11 +1,13 @@
 """A value found for sure is found wherever else it stands.
 
 A password redacted on one line and left on the next is not redacted. In a document a value is
-looked for as it is; over a tree also percent-encoded, with backslash escapes and in Base64.
+looked for as it is; over a tree also percent-encoded, escaped as in strings or as in XML and HTML,
+and in Base64.
 """
 
 import base64
 import dataclasses
+import html
 import re
 from array import array
 from bisect import bisect_left, bisect_right
@@ -227,6 +229,7 @@ _BACKSLASH = re.compile(
     r"\\(?:[nrtbf\"'/\\]|x[0-9A-Fa-f]{2}|u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}"
     r"|u[0-9A-Fa-f]{4}|u\{[0-9A-Fa-f]{1,6}\}|U[0-9A-Fa-f]{8})"
 )
+_REFERENCE = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});", re.ASCII)
 _CONTROLS = dict(zip("nrtbf", "\n\r\t\b\f", strict=True))
 _BASE64 = re.compile(
     r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{6,4096}+={0,2}+(?![A-Za-z0-9+/_=-])", re.ASCII
@@ -249,6 +252,14 @@ def _backslash_character(escape: str) -> str:
     return chr(int(digits.strip("{}"), 16))
 
 
+def _referenced_character(reference: str) -> str:
+    """What XML and HTML write so; a ValueError where that is no character."""
+    if not reference.startswith("&#"):
+        return html.unescape(reference)
+    digits = reference[2:-1]
+    return chr(int(digits[1:], 16) if digits[0] in "xX" else int(digits))
+
+
 def _decode(text: str, pattern: re.Pattern[str], character: Callable[[str], str]) -> _Decoded:
     decoded = _Decoded("")
     pieces: list[str] = []
@@ -265,6 +276,13 @@ def _decode(text: str, pattern: re.Pattern[str], character: Callable[[str], str]
         decoded.shifts.append(copied - length)
     pieces.append(text[copied:])
     return dataclasses.replace(decoded, text="".join(pieces))
+
+
+_ESCAPES = (
+    (_PERCENT, _percent_character),
+    (_BACKSLASH, _backslash_character),
+    (_REFERENCE, _referenced_character),
+)
 
 
 def _in_base64(text: str, index: ValueIndex) -> Iterator[Span]:
@@ -295,12 +313,13 @@ def with_plus_for_space(values: Mapping[str, Span]) -> dict[str, Span]:
 def find_everywhere(text: str, index: ValueIndex) -> list[Span]:
     """Where values stand in a text: as they are, percent-encoded, escaped, and in Base64.
 
+    Escapes are those of strings and those of XML and HTML (the five of XML, `&nbsp;` and numbers).
     Base64 may be of either alphabet and hold more than the value, as `user:password` in
     `Authorization: Basic`; the span is all of it. What is encoded twice is not found, nor Base64
     that is glued to other letters or slashes, or longer than 4,096 characters.
     """
     found = dict.fromkeys(index.find(text))
-    for pattern, character in ((_PERCENT, _percent_character), (_BACKSLASH, _backslash_character)):
+    for pattern, character in _ESCAPES:
         decoded = _decode(text, pattern, character)
         if decoded.escapes:
             for span in index.find(decoded.text):

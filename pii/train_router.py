@@ -74,16 +74,16 @@ class RouterWeights:
 class RouterConfig:
     """How a router is trained."""
 
-    width: int = 48
-    epochs: int = 6
-    lost: float = 0.003
+    width: int
+    epochs: int
+    lost: float
     """Share of the held-out spans that may be lost at each operating point."""
-    characters: int = 50_000_000
+    chars: int
     """Of the files that are labelled."""
-    seed: int = 1
+    seed: int
 
     def __post_init__(self) -> None:
-        for name in ("width", "epochs", "characters"):
+        for name in ("width", "epochs", "chars"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 <= self.lost < 1:
@@ -182,7 +182,7 @@ def train_router(
     documents = [
         _Document(source.text, source.package, None)
         for source in load_sources(
-            packages, num_chars=config.characters, seed=config.seed, left_out=left_out
+            packages, num_chars=config.chars, seed=config.seed, left_out=left_out
         )
     ]
     documents += [

@@ -17,6 +17,8 @@ def test_labels_come_back_in_their_order_and_once():
 def test_an_unknown_label_is_refused_and_the_known_ones_are_named():
     with pytest.raises(ConfigError, match="known: NAME, USERNAME"):
         check_labels(["PHONE"])
+    with pytest.raises(ConfigError, match="unknown labels 'AGE', 'PHONE'; known: NAME"):
+        check_labels(["PHONE", "NAME", "AGE"])
 
 
 def test_the_tags_of_starpii_are_matched_by_name_and_ambiguous_ones_left_out():

@@ -1,9 +1,11 @@
 import base64
+import html
 import itertools
 import json
 import re
 import sys
 from urllib.parse import quote, quote_plus
+from xml.sax import saxutils
 
 import pytest
 from hypothesis import given
@@ -270,6 +272,10 @@ FORMS = {
     "json with slashes escaped": lambda value: json.dumps(value)[1:-1].replace("/", "\\/"),
     "every character escaped": lambda value: "".join(f"\\u{ord(char):04X}" for char in value),
     "hexadecimal escapes": lambda value: "".join(f"\\x{ord(char):02x}" for char in value),
+    "XML": saxutils.escape,
+    "HTML": html.escape,
+    "decimal references": lambda value: "".join(f"&#{ord(char)};" for char in value),
+    "hexadecimal references": lambda value: "".join(f"&#x{ord(char):X};" for char in value),
     "base64": lambda value: base64.b64encode(value.encode()).decode(),
     "base64, URL-safe, not padded": lambda value: (
         base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
@@ -299,7 +305,7 @@ def test_escapes_around_a_value_do_not_hide_it():
     )
 
 
-@given(st.text(alphabet='ab1 %\\u"/dD8cC0é😀+=', max_size=30))
+@given(st.text(alphabet='ab1 %\\u"/dD8cC0é😀+=&#x;', max_size=30))
 def test_any_text_with_broken_escapes_is_taken(text):
     for span in find_everywhere(text, index_of("a1", "b1")):
         assert 0 <= span.start < span.end <= len(text)
@@ -309,7 +315,7 @@ def test_any_text_with_broken_escapes_is_taken(text):
     st.text(
         st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20
     ).filter(lambda value: re.fullmatch(r"\w.*\w", value, re.S)),
-    st.sampled_from(["percent", "form", "json", "base64", "basic authorization"]),
+    st.sampled_from(["percent", "form", "json", "HTML", "base64", "basic authorization"]),
 )
 def test_any_value_is_found_in_its_encoded_forms(value, form):
     encoded = FORMS[form](value)

@@ -29,6 +29,9 @@ PLAIN = "".join(
 )
 
 
+SETTINGS = {"width": 8, "epochs": 40, "lost": 0.0, "chars": 50_000_000, "seed": 1}
+
+
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
     """Ten packages: in each a file of code, and one with an author in its middle."""
@@ -52,7 +55,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(model, packages):
-    config = RouterConfig(width=8, epochs=40, lost=0.0)
+    config = RouterConfig(**SETTINGS)
     return train_router(model, packages, [], config)
 
 
@@ -81,7 +84,7 @@ def test_the_router_keeps_what_the_tagger_finds_and_spares_it_most_chunks(
 
 
 def test_the_same_settings_give_the_same_router(trained, model, packages):
-    again, _ = train_router(model, packages, [], RouterConfig(width=8, epochs=40, lost=0.0))
+    again, _ = train_router(model, packages, [], RouterConfig(**SETTINGS))
 
     assert build_router_graph(again) == build_router_graph(trained[0])
 
@@ -101,7 +104,7 @@ def test_annotated_documents_are_learned_too(model, packages, tmp_path):
     span = {"start": start, "end": start + 9, "label": "PASSWORD", "kind": "real"}
     data = tmp_path / "gold.jsonl"
     data.write_text(json.dumps({"id": "1", "text": text, "spans": [span]}) + "\n")
-    config = RouterConfig(width=8, epochs=1)
+    config = RouterConfig(**{**SETTINGS, "epochs": 1})
 
     weights, _ = train_router(model, packages, [str(data)], config)
     without, _ = train_router(model, packages, [], config)
@@ -115,7 +118,7 @@ def test_files_in_which_nothing_is_found_teach_no_router(model, tmp_path):
         (tmp_path / name / "plain.py").write_text(PLAIN)
 
     with pytest.raises(DataError, match="found nothing in the packages that are to teach, or"):
-        train_router(model, tmp_path, [], RouterConfig(width=8, epochs=1))
+        train_router(model, tmp_path, [], RouterConfig(**{**SETTINGS, "epochs": 1}))
 
 
 @pytest.mark.parametrize(
@@ -143,13 +146,13 @@ def test_one_package_in_four_is_held_out():
     [
         ({"width": 0}, "width must be 1 or more, got 0"),
         ({"epochs": 0}, "epochs must be 1 or more, got 0"),
-        ({"characters": 0}, "characters must be 1 or more, got 0"),
+        ({"chars": 0}, "chars must be 1 or more, got 0"),
         ({"lost": 1.0}, r"lost must be in \[0, 1\), got 1.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        RouterConfig(**changes)
+        RouterConfig(**{**SETTINGS, **changes})
 
 
 @pytest.mark.parametrize("length", [1, 5, 300])
