@@ -8,8 +8,8 @@ from pii.labels import LABELS
 from pii.metrics import Counts, count_matches, match_spans, total
 from pii.spans import Span
 
-THRESHOLDS = tuple(round(0.20 + 0.02 * step, 2) for step in range(40))
-"""From about the smallest score that a tagger's spans have."""
+THRESHOLDS = tuple(round(0.20 + 0.02 * step, 2) for step in range(41))
+"""From about the smallest score that a tagger's spans have to one that few or none have."""
 
 _BINS = 10
 

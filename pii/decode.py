@@ -40,13 +40,23 @@ _SEPARATOR = {
 _BY = re.compile(r"(?:(?:[Tt]hanks|thx|by|to|from|with|and|author)[ :]{1,2})++")
 _SUFFIX_DOT = re.compile(r"\b[JS]r\Z")
 _TWO_WORDS = re.compile(r"\w[ .'-]{1,3}\w")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_SHORT_KEY = 16
+_DOUBT = 4
+"""Power of the score of what has an unlikely form: a name of one word, a key that is short or has
+no digit. In annotated windows that a model had not learned from, 14 of 63 names of one word with a
+score of 0.66 and more were right, but 833 of 849 of several words, and 52 of 78 of these from 0.2
+to 0.66. Any power from 3 to 6 does as well."""
 _KEY_LINE = re.compile(r"[A-Za-z0-9+/=_-]{30,}+")
 _BESIDE_KEY_LINE = re.compile(r"(?:[^\w\\]|\\[nrt]?){0,80}")
 _STRIP_OTHER = " \t\r\n\f\v\"'`,;:()<>[]{}.!?*#|\\@&$%^~=+-"
 
 
 def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Probs]) -> list[Span]:
-    """Turn tag probabilities into spans of whole words, with the mean probability as score.
+    """Turn tag probabilities into spans of whole words.
+
+    The score is the mean probability, lowered where the value has a form that is unlikely for its
+    label: half of what a tagger takes for a name is one word, and hardly any of these is one.
 
     Args:
         text: The document.
@@ -83,7 +93,16 @@ def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Prob
         run.append(word)
     if run:
         close()
-    return _whole_literals(text, spans)
+    return [_doubted(text, span) for span in _whole_literals(text, spans)]
+
+
+def _doubted(text: str, span: Span) -> Span:
+    """The span with a lower score if its value has a form that its label rarely has."""
+    value = text[span.start : span.end]
+    unlikely = (span.label == "NAME" and len(_LETTERS.findall(value)) < 2) or (
+        span.label == "KEY" and (len(value) < _SHORT_KEY or not any(map(str.isdigit, value)))
+    )
+    return dataclasses.replace(span, score=round(span.score**_DOUBT, 4)) if unlikely else span
 
 
 def _continues(text: str, before: "_Word", word: "_Word") -> bool:

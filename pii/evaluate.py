@@ -284,7 +284,7 @@ class Calibration:
 def calibrate(model_dir: Path, documents: Sequence[Document]) -> Calibration:
     """Choose both operating points on annotated documents and store them in `config.json`.
 
-    Of thresholds that are equally good the strictest is chosen, so that 0.98 may well be measured:
+    Of thresholds that are equally good the strictest is chosen, so that 1.00 may well be measured:
     where the tagger is right with the highest scores only, or adds nothing but false alarms.
 
     Raises:

@@ -95,12 +95,12 @@ def test_a_pattern_wins_over_the_tagger_where_they_overlap():
 
 
 def test_a_span_is_reported_from_the_threshold_of_its_own_label_on():
-    text = "Jane met bob42"
-    tags = {"Jane": ("B-NAME", 0.75), "bob42": ("B-USERNAME", 0.75)}
+    text = "Jane Roe met bob42"
+    tags = {"Jane": ("B-NAME", 0.75), "Roe": ("I-NAME", 0.75), "bob42": ("B-USERNAME", 0.75)}
     thresholds = {**EVERYTHING, "NAME": 0.75, "USERNAME": 0.76}
     detector = Detector(tagger_of(tags), thresholds=thresholds)
 
-    assert found(text, detector.detect(text)) == [("Jane", "NAME", "model")]
+    assert found(text, detector.detect(text)) == [("Jane Roe", "NAME", "model")]
     assert len(detector.tagged_spans(text)) == 2
     combined = detector.combine(text, detector.tagged_spans(text), {**EVERYTHING, "NAME": 0.76})
     assert found(text, combined) == [("bob42", "USERNAME", "model")]

@@ -144,11 +144,11 @@ def test_words_with_spaces_between_them_decode_as_seqeval_reads_their_tags(tags)
 
 def test_a_word_has_the_mean_of_its_pieces_weighted_by_their_characters():
     text = "abcdef xy"
-    probs = rows(("B-KEY", 0.2), ("I-KEY", 0.8), ("B-KEY", 0.1))
+    probs = rows(("B-PASSWORD", 0.2), ("I-PASSWORD", 0.8), ("B-PASSWORD", 0.1))
 
     (span,) = spans_at(text, probs, [(0, 2), (2, 6), (7, 9)])
 
-    assert found(text, [span]) == [("abcdef", "KEY")]
+    assert found(text, [span]) == [("abcdef", "PASSWORD")]
     assert span.score == pytest.approx((2 * 0.2 + 4 * 0.8) / 6, abs=1e-4)
 
 
@@ -171,11 +171,11 @@ def test_the_score_of_a_span_is_the_mean_over_its_words_weighted_by_their_charac
 def test_pieces_of_one_character_belong_to_one_word():
     text = "an Żal"  # the space is a token, whose offsets leave it out; the capital is two
     offsets = [(0, 2), (3, 3), (3, 4), (3, 4), (4, 6)]
-    probs = rows("O", "O", ("I-NAME", 0.2), ("I-NAME", 0.7), ("I-NAME", 1.0))
+    probs = rows("O", "O", ("I-USERNAME", 0.2), ("I-USERNAME", 0.7), ("I-USERNAME", 1.0))
 
     (span,) = spans_at(text, probs, offsets)
 
-    assert found(text, [span]) == [("Żal", "NAME")]
+    assert found(text, [span]) == [("Żal", "USERNAME")]
     assert span.score == pytest.approx((0.2 + 0.7 + 2 * 1.0) / 4, abs=1e-4)
 
 
@@ -243,6 +243,31 @@ def test_a_key_does_not_end_where_another_seems_to_begin_without_a_space():
 def test_what_surrounds_a_value_is_trimmed_as_its_label_allows(label, text, value):
     tags = [f"B-{label}", *[f"I-{label}"] * (len(text) - 1)]
     assert found(text, spans_at(text, rows(*tags))) == [(value, label)]
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "score"),
+    [
+        ("NAME", "Roe", 0.4096),
+        ("NAME", "Jane Roe", 0.8),
+        ("NAME", "J.Roe", 0.8),
+        ("NAME", "Ruiz-Sato", 0.8),
+        ("NAME", "Roe2", 0.4096),
+        ("KEY", "qPw3ZtLmKx7Vb2N", 0.4096),
+        ("KEY", "qPw3ZtLmKx7Vb2Nc", 0.8),
+        ("KEY", "qPwaZtLmKxoVbtNc", 0.4096),
+        ("PASSWORD", "sun", 0.8),
+        ("USERNAME", "roe", 0.8),
+    ],
+)
+def test_what_has_a_form_that_is_rare_for_its_label_counts_less(label, value, score):
+    text = f"x {value} y"
+    offsets = [(at, at + 1) for at in range(2, 2 + len(value))]
+    tags = [(f"B-{label}", 0.8), *[(f"I-{label}", 0.8)] * (len(value) - 1)]
+
+    (span,) = spans_at(text, rows(*tags), offsets)
+
+    assert (text[span.start : span.end], span.score) == (value, score)
 
 
 def test_only_keys_of_long_lines_run_over_line_ends():
@@ -342,7 +367,9 @@ def test_spans_are_sorted_apart_and_trimmed_even_in_words_without_end(tagged, lo
 
 def test_a_word_without_end_is_one_span_with_its_best_score():
     text = "x" * 1000 + " y"
-    probs = rows(*[("I-KEY", 0.4)] * 100, *["O"] * 200, *[("I-KEY", 0.9)] * 700, "O")
+    probs = rows(
+        *[("I-PASSWORD", 0.4)] * 100, *["O"] * 200, *[("I-PASSWORD", 0.9)] * 700, "O"
+    )
     blocks = np.split(probs, range(50, 1000, 50))
     offsets = np.array([(at, at + 1) for at in range(1000)] + [(1001, 1002)], np.int32)
 
