@@ -38,6 +38,11 @@ _SEPARATOR = {
     "USERNAME": re.compile(r"[^\w.@+$%-]+"),
 }
 _BY = re.compile(r"(?:(?:[Tt]hanks|thx|by|to|from|with|and|author)[ :]{1,2})++")
+_LEGAL_FORM = re.compile(
+    r"[ ,(]+(?:Inc(?:orporated)?|L\.?L\.?C|Ltd|Limited|Corp(?:oration)?|GmbH|AG|KG|Pty|PLC|Oyj?|ApS"
+    r"|A/S|S\.?[aA]\.?[rR]\.?[lL]|S\.?[rR]\.?[lL]|S\.A\.|B\.?V|N\.?V|[eE]\.V)(?!\w)"
+)
+_LONGEST_FORM = 16
 _SUFFIX_DOT = re.compile(r"\b[JS]r\Z")
 _TWO_WORDS = re.compile(r"\w[ .'-]{1,3}\w")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -223,6 +228,9 @@ def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int,
         if label == "NAME":
             by = _BY.match(text, left, right)
             left = by.end() if by else left
+            form = _LEGAL_FORM.search(text, left, right + _LONGEST_FORM)
+            if form and form.start() <= right:  # a company
+                continue
             if right < end and text[right] == "." and _SUFFIX_DOT.search(text, left, right):
                 right += 1
         elif label == "IP_ADDRESS":  # two colons belong to it: "::1", "fe80::"

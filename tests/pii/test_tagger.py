@@ -270,6 +270,25 @@ def test_what_has_a_form_that_is_rare_for_its_label_counts_less(label, value, sc
     assert (text[span.start : span.end], span.score) == (value, score)
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Oak Harbour, Inc.", []),
+        ("Oak Harbour Ltd", []),
+        ("Oak Harbour B.V.", []),
+        ("Oak Harbour (Pty) Ltd", []),
+        ("Jane Roe, Oak Inc.", ["Jane Roe"]),
+        ("Jane Roe and Incarnacion Ruiz", ["Jane Roe", "Incarnacion Ruiz"]),
+        ("Jane Limitedova", ["Jane Limitedova"]),
+    ],
+)
+def test_a_company_is_no_person(text, names):
+    words = [(word.start(), word.end()) for word in re.finditer(r"\w+|[^\w\s]", text)]
+    tags = ["B-NAME", *["I-NAME"] * (len(words) - 1)]
+
+    assert found(text, spans_at(text, rows(*tags), words)) == [(name, "NAME") for name in names]
+
+
 def test_only_keys_of_long_lines_run_over_line_ends():
     line = "qPw3ZtLmKx7Vb2NcRd9Yf5Hj8Sg4Te"
     for label, text, values in (
@@ -367,9 +386,7 @@ def test_spans_are_sorted_apart_and_trimmed_even_in_words_without_end(tagged, lo
 
 def test_a_word_without_end_is_one_span_with_its_best_score():
     text = "x" * 1000 + " y"
-    probs = rows(
-        *[("I-PASSWORD", 0.4)] * 100, *["O"] * 200, *[("I-PASSWORD", 0.9)] * 700, "O"
-    )
+    probs = rows(*[("I-PASSWORD", 0.4)] * 100, *["O"] * 200, *[("I-PASSWORD", 0.9)] * 700, "O")
     blocks = np.split(probs, range(50, 1000, 50))
     offsets = np.array([(at, at + 1) for at in range(1000)] + [(1001, 1002)], np.int32)
 
