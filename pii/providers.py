@@ -468,6 +468,12 @@ PREFIX_RULES: tuple[TokenRule, ...] = (
         "hooks.slack.com/",
     ),
     _token(
+        "badge-token",
+        "Token in the address of a badge, such as Codecov's",
+        f"badge\\.svg\\?token=(?P<value>{_ALNUM}{{10,64}})",
+        "badge.svg?token=",
+    ),
+    _token(
         "discord-webhook",
         "Token of a Discord webhook",
         f"(?:discord|discordapp)\\.com/api/(?:v[0-9]{{1,2}}/)?webhooks/[0-9]{{17,20}}/(?P<value>{_WORD}{{60,68}})",

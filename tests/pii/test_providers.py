@@ -130,6 +130,7 @@ FORMS = {
     ],
     "slack-config-token": ["xoxe.xoxp-1-", (ALNUM, 163)],
     "slack-app-token": ["xapp-1-", (UPPER, 11), "-", (string.digits, 13), "-", (HEX, 64)],
+    "badge-token": ["/graph/badge.svg?token=", {"value": [(ALNUM, 10)]}],
     "slack-webhook": [
         "https://hooks.slack.com/services/",
         {"value": ["T", (UPPER, 8), "/B", (UPPER, 10), "/", (ALNUM, 24)]},
