@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pii.annotations import Document
-from pii.chunks import ChunkConfig
 from pii.labels import IGNORE_TARGET, OUTSIDE, TAG_IDS
 from pii.spans import Span
 from pii.tagger import tokenize_document
@@ -64,12 +63,12 @@ class Batch:
 def iter_batches(
     documents: Sequence[TokenisedDocument],
     tokenizer: CodeTokenizer,
-    chunks: ChunkConfig,
     *,
+    max_tokens: int,
     batch_size: int,
     rng: np.random.Generator,
 ) -> Iterator[Batch]:
-    """One epoch of shuffled batches of chunks of similar length.
+    """One epoch of shuffled batches of chunks of similar length, at most `max_tokens`.
 
     Chunks do not overlap here, but where the first one ends is drawn anew for each document and
     epoch, so that every token is seen near an edge and far from it.
@@ -77,8 +76,8 @@ def iter_batches(
     pieces = []
     for index in rng.permutation(len(documents)):
         length = len(documents[index].ids)
-        first = int(rng.integers(1, chunks.max_tokens + 1))
-        bounds = [0, *range(min(first, length), length, chunks.max_tokens), length]
+        first = int(rng.integers(1, max_tokens + 1))
+        bounds = [0, *range(min(first, length), length, max_tokens), length]
         pieces += [(index, s, e) for s, e in itertools.pairwise(bounds) if s < e]
     # Sorted by length within a window of many batches: little padding, order still random.
     pool = batch_size * 50

@@ -84,8 +84,10 @@ class TrainConfig:
     """Evaluations without a better F1 after which a fold stops."""
     average_decay: float = 0.999
     """Decay of the moving average of the weights, which is what is evaluated and saved."""
+    train_tokens: int = 126
+    """Longest chunk that is learned from, without cls and sep."""
     max_tokens: int = 126
-    """Longest chunk, without cls and sep."""
+    """Longest chunk when detecting. The shorter, the more text a router spares."""
     stride: int = 112
     """Step between chunks when detecting."""
     save_every: int = 1000
@@ -93,6 +95,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         ChunkConfig(max_tokens=self.max_tokens, stride=self.stride)  # checks them
+        if self.max_tokens > self.train_tokens:
+            raise ConfigError(
+                f"max_tokens must be at most train_tokens, {self.train_tokens}: the model has seen "
+                f"nothing longer; got {self.max_tokens}"
+            )
         if not self.stages:
             raise ConfigError("stages is empty; expected at least one [[stages]]")
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):

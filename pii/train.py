@@ -375,7 +375,7 @@ class _Trainer:
             yield from iter_batches(
                 documents,
                 self.tokenizer,
-                self.chunks,
+                max_tokens=self.config.train_tokens,
                 batch_size=stage.batch_size,
                 rng=_generator(self.seed, name, epoch),
             )
@@ -441,10 +441,10 @@ def _architecture(
         found = dataclasses.replace(
             PRESETS[config.preset], vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id
         )
-    if config.max_tokens + 2 > found.max_positions:
+    if config.train_tokens + 2 > found.max_positions:
         raise ConfigError(
-            f"max_tokens must be at most {found.max_positions - 2}: the model reads "
-            f"{found.max_positions} tokens, cls and sep included; got {config.max_tokens}"
+            f"train_tokens must be at most {found.max_positions - 2}: the model reads "
+            f"{found.max_positions} tokens, cls and sep included; got {config.train_tokens}"
         )
     return dataclasses.replace(found, hidden_dropout=config.dropout)
 

@@ -2,7 +2,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pii.chunks import ChunkConfig
 from pii.dataset import TokenisedDocument, align_targets, iter_batches
 from pii.labels import IGNORE_TARGET, LABELS, TAGS
 from pii.spans import Span
@@ -60,7 +59,7 @@ def test_an_epoch_holds_every_token_once_with_its_target(lengths, seed, batch_si
         iter_batches(
             documents,
             FakeTokenizer(),
-            ChunkConfig(max_tokens=9, stride=9),
+            max_tokens=9,
             batch_size=batch_size,
             rng=np.random.default_rng(seed),
         )

@@ -439,7 +439,8 @@ def test_a_lower_weight_outside_of_spans_finds_more(data, tmp_path):
         ({"file": "absent.jsonl"}, DataError, r"absent\.jsonl: No such file"),
         ({"file": "empty.jsonl"}, DataError, "hold no text"),
         ({"file": "latin1.jsonl"}, DataError, r"latin1\.jsonl: not UTF-8"),
-        ({"max_tokens": 127}, ConfigError, "max_tokens must be at most 126"),
+        ({"train_tokens": 127}, ConfigError, "train_tokens must be at most 126"),
+        ({"max_tokens": 127}, ConfigError, "max_tokens must be at most train_tokens, 126"),
         ({"encoder": "absent"}, CheckpointError, "absent"),
     ],
 )
