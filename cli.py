@@ -747,7 +747,7 @@ def add_train_router_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--chars", type=int, default=30_000_000, help="real code to label")
     parser.add_argument("--width", type=int, default=48, help="of embeddings and convolutions")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=8, help="times that all spans are seen")
     parser.add_argument(
         "--lost", type=float, default=0.003, help="share of held-out spans that may be lost"
     )

@@ -9,7 +9,7 @@ from pii.metrics import Counts, count_matches, match_spans, total
 from pii.spans import Span
 
 THRESHOLDS = tuple(round(0.20 + 0.02 * step, 2) for step in range(41))
-"""From about the smallest score that a tagger's spans have to one that few or none have."""
+"""From the smallest probability of a tagger's spans (`pii.decode`) to one that few or none have."""
 
 _BINS = 10
 

@@ -212,11 +212,9 @@ _SMOOTHING = (1, 2, 3, 2, 1)
 """Weights of a threshold's score and its neighbours'."""
 
 
-_BETAS = dict(zip(OPERATING_POINTS, (1.0, 5.0), strict=True))
-"""`balanced` maximises F1; `thorough` F5, for which a leak costs as much as 25 false alarms; both
-within `_MOST_ALARMS`."""
-_MOST_ALARMS = dict(zip(OPERATING_POINTS, (0.01, 0.05), strict=True))
-"""Share of the documents without any span in which a label may be found."""
+_CHOSEN_BY = dict(zip(OPERATING_POINTS, ((1.0, 0.01), (5.0, 0.05)), strict=True))
+"""The F-score that each maximises, and the share of the documents without any span in which a label
+may be found. For F5 a leak costs as much as 25 false alarms."""
 
 
 def operating_points(
@@ -229,8 +227,8 @@ def operating_points(
         clean: How many of the documents have no annotated span.
     """
     return {
-        point: best_thresholds(tables, beta=beta, most_alarms=_MOST_ALARMS[point] * clean)
-        for point, beta in _BETAS.items()
+        point: best_thresholds(tables, beta=beta, most_alarms=most_alarms * clean)
+        for point, (beta, most_alarms) in _CHOSEN_BY.items()
     }
 
 

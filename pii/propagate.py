@@ -253,7 +253,11 @@ def _backslash_character(escape: str) -> str:
 
 
 def _referenced_character(reference: str) -> str:
-    """What XML and HTML write so; a ValueError where that is no character."""
+    """The character that a reference of XML or HTML stands for.
+
+    Raises:
+        ValueError: There is none.
+    """
     if not reference.startswith("&#"):
         return html.unescape(reference)
     digits = reference[2:-1]

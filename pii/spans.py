@@ -16,7 +16,7 @@ class Span:
     kind: str = "real"
     """`real`, `example` (placeholder, loopback, documentation value) or `licence` (attribution)."""
     score: float = 1.0
-    """Probability in [0, 1]."""
+    """In [0, 1]; a tagger's is about the probability that the span is right."""
     source: str = "model"
     """`model`, or `pattern:<rule name>`."""
 
