@@ -44,6 +44,8 @@ _LEGAL_FORM = re.compile(
 )
 _LONGEST_FORM = 16
 """Characters of a legal form and what joins it to the name."""
+_NO_USER = re.compile(r"[vV]\d+(?:\.\w+)*|[A-Z][A-Z0-9_]+-\d+")
+"""A version or the key of an issue, as in `TODO(v2)`."""
 _SUFFIX_DOT = re.compile(r"\b[JS]r\Z")
 _TWO_WORDS = re.compile(r"\w[ .'-]{1,3}\w")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -238,6 +240,8 @@ def _trimmed(text: str, start: int, end: int, label: str) -> Iterator[tuple[int,
                 continue
             if right < end and text[right] == "." and _SUFFIX_DOT.search(text, left, right):
                 right += 1
+        elif label == "USERNAME" and _NO_USER.fullmatch(text, left, right):
+            continue
         elif label == "IP_ADDRESS":  # two colons belong to it: "::1", "fe80::"
             left += text.startswith(":", left, right) and not text.startswith("::", left)
             right -= text.endswith(":", left, right) and not text.endswith("::", left, right)

@@ -289,6 +289,20 @@ def test_a_company_is_no_person(text, names):
     assert found(text, spans_at(text, rows(*tags), words)) == [(name, "NAME") for name in names]
 
 
+@pytest.mark.parametrize(
+    ("value", "is_user"),
+    [("v2", False), ("v1.0.3", False), ("NODE-4994", False), ("v2roe", True), ("roe-42", True)],
+)
+def test_neither_a_version_nor_the_key_of_an_issue_is_a_user(value, is_user):
+    text = f"TODO({value}) x"
+    offsets = [(at, at + 1) for at in range(5, 5 + len(value))]
+    tags = ["B-USERNAME", *["I-USERNAME"] * (len(value) - 1)]
+
+    spans = spans_at(text, rows(*tags), offsets)
+
+    assert found(text, spans) == [(value, "USERNAME")] * is_user
+
+
 def test_only_keys_of_long_lines_run_over_line_ends():
     line = "qPw3ZtLmKx7Vb2NcRd9Yf5Hj8Sg4Te"
     for label, text, values in (
