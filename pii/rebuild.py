@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
 from pii.records import field, json_records, objects
-from starencoder.errors import DataError, OutputError
+from starencoder.errors import ConfigError, DataError, OutputError
 from starencoder.files import open_whole
 from starencoder.packages import fetch_packages
 from starencoder.registries import Package
@@ -125,11 +125,13 @@ def rebuild_gold(
         progress: Whether a bar is shown.
 
     Raises:
-        ConfigError: It is set up nowhere where a registry lies.
+        ConfigError: It is set up nowhere where a registry lies, or `source_dir` is no folder.
         OutputError: The file, or a folder beside it for the packages, cannot be written.
     """
     from tqdm import tqdm
 
+    if source_dir is not None and not source_dir.is_dir():
+        raise ConfigError(f"{source_dir}: no such folder; expected unpacked packages in it")
     by_package: dict[Package, list[Window]] = {}
     for window in windows:
         by_package.setdefault(window.package, []).append(window)

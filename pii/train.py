@@ -107,7 +107,8 @@ def train(
             tagger already, there is a run to resume that was not asked for or that had another
             recipe or other data, or the loss is not finite.
         CheckpointError: The tokenizer or the encoder to start from cannot be loaded.
-        DataError: Data are not of the stated form, or there is no text in any.
+        DataError: Data are not of the stated form, there is no text in any, or no package of the
+            last stage can be held out.
         OutputError: The directory cannot be written.
     """
     work = output / _WORK
@@ -126,6 +127,12 @@ def train(
     loaded += [encoder / name for name in (CONFIG_FILE, WEIGHTS_FILE)] if encoder else []
     inputs = {str(path): _hash_of(path) for path in loaded}
     stages = [_read(stage, tokenizer, config.seeds[0], inputs) for stage in config.stages]
+    last = [document for document, _ in stages[-1]]
+    if config.folds and len(set(package_folds(last, config.folds))) < 2:
+        raise DataError(
+            "the documents of the last stage are of one package, of which no part can be held out; "
+            "expected several packages, or folds = 0"
+        )
     if started:
         _check_inputs(started.get("inputs"), inputs, work)
     else:

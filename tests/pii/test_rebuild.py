@@ -16,7 +16,7 @@ import cli
 from pii.annotations import read_annotated
 from pii.labels import KINDS, LABELS
 from pii.rebuild import SPLITS, cut_windows, read_windows, rebuild_gold
-from starencoder.errors import DataError
+from starencoder.errors import ConfigError, DataError
 
 SOURCE = "# by Lena Novak\nx = 1\ny = 2\n"
 
@@ -70,6 +70,14 @@ def test_windows_come_back_as_documents_with_their_spans(windows_of, packages, t
         "w0", "Python", "made-up", "lib/a.py",
     )  # fmt: skip
     assert other.text == "x = 1\n"
+
+
+def test_a_folder_of_packages_that_is_not_there_costs_no_output(windows_of, tmp_path):
+    output = tmp_path / "gold.jsonl"
+    output.write_text("made before")
+    with pytest.raises(ConfigError, match="absent: no such folder"):
+        rebuild_gold(read_windows(windows_of(record())), output, source_dir=tmp_path / "absent")
+    assert output.read_text() == "made before"
 
 
 @given(

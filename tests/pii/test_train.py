@@ -69,6 +69,8 @@ def data(tmp_path_factory):
         records.append({"id": str(number), "text": text, "spans": [span], "package": package})
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "gold.jsonl").write_text(lines, encoding="utf-8")
+    one = "".join(json.dumps({**record, "package": "p"}) + "\n" for record in records)
+    (folder / "one.jsonl").write_text(one, encoding="utf-8")
     (folder / "empty.jsonl").write_text("", encoding="utf-8")
     (folder / "latin1.jsonl").write_bytes('{"id": "é"}'.encode("latin-1"))
     tokenizer = train_tokenizer([record["text"] for record in records], 290)
@@ -441,6 +443,7 @@ def test_a_lower_weight_outside_of_spans_finds_more(data, tmp_path):
         ({"file": "latin1.jsonl"}, DataError, r"latin1\.jsonl: not UTF-8"),
         ({"train_tokens": 127}, ConfigError, "train_tokens must be at most 126"),
         ({"max_tokens": 127}, ConfigError, "max_tokens must be at most train_tokens, 126"),
+        ({"file": "one.jsonl", "folds": 2}, DataError, "are of one package"),
         ({"encoder": "absent"}, CheckpointError, "absent"),
     ],
 )
