@@ -93,7 +93,7 @@ def test_a_tagger_that_adds_nothing_gets_the_strictest_threshold():
 
 def test_balanced_has_few_alarms_whatever_its_f_score_and_thorough_may_have_more():
     grid = [index / 10 for index in range(1, 10)]
-    # F1 is best at 0.3, where 90 of 1,000 clean documents have an alarm; 40 at 0.4, 4 at 0.7.
+    # F1 is best at 0.3, where 90 of 1,000 clean documents have an alarm; 40 at 0.4, 6 at 0.6.
     alarms = [300, 200, 90, 40, 20, 6, 4, 2, 0]
     tables = {
         threshold: dict.fromkeys(LABELS, Counts(1000, 100, 100 + abs(3 - step) * 50, alarm))
@@ -103,7 +103,7 @@ def test_balanced_has_few_alarms_whatever_its_f_score_and_thorough_may_have_more
     chosen = operating_points(tables, 1000)
 
     assert best_thresholds(tables, beta=1.0)["NAME"] == 0.3
-    assert chosen["balanced"]["NAME"] == 0.7
+    assert chosen["balanced"]["NAME"] == 0.6
     assert chosen["thorough"]["NAME"] == 0.4
 
 

