@@ -5,7 +5,8 @@ the filters -> values found for sure, wherever else they stand. Without a tagger
 anything else of the extras is needed.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ from pii.labels import LABELS, OPERATING_POINTS, check_labels
 from pii.patterns import find_patterns
 from pii.propagate import REPEATED, merge_repeated, repeated_values
 from pii.spans import Span, resolve_overlaps
+from pii.windows import LONGEST_WINDOW, iter_windows, join_windows
 from starencoder.errors import ConfigError
 from starencoder.names import closest
 
 if TYPE_CHECKING:
-    from pii.tagger import Tagger
+    from pii.tagger import Predict, Tagger
     from starencoder.tokenizer import CodeTokenizer
 
 EMBEDDED_MODEL = Path(__file__).parent / "models" / "tiny"
@@ -58,17 +60,39 @@ class Detector:
 
     def detect(self, text: str) -> list[Span]:
         """Find the spans of a text, of every kind, sorted and without overlaps."""
-        return self.combine(text, self.tagged_spans(text))
+        return self.detect_all([text])[0]
+
+    def detect_all(self, texts: Sequence[str]) -> list[list[Span]]:
+        """Find the spans of several texts, whose chunks are read together."""
+        windows = [list(iter_windows(text)) for text in texts]
+        parts, again = itertools.tee(
+            text if len(own) == 1 else text[window.start : window.end]
+            for text, own in zip(texts, windows, strict=True)
+            for window in own
+        )
+        found = map(self.combine, parts, self._tagged(again))
+        return [join_windows(own, list(itertools.islice(found, len(own)))) for own in windows]
 
     def tagged_spans(self, text: str) -> list[Span]:
         """What the tagger alone finds, whatever the score."""
-        if self._tagger is None:
-            return []
-        from pii.decode import decode_spans
-        from pii.tagger import tag_probabilities, tokenize_document
+        return next(self._tagged([text]))
 
-        ids, offsets = tokenize_document(text, self._tagger.tokenizer)
-        return decode_spans(text, offsets, tag_probabilities(ids, self._tagger))
+    def _tagged(self, texts: Iterable[str]) -> Iterator[list[Span]]:
+        """What the tagger alone finds in each text; read in groups, which bounds memory."""
+        if self._tagger is None:
+            yield from ([] for _ in texts)
+            return
+        from pii.decode import decode_spans
+        from pii.tagger import chunk_tokens, iter_chunks, stitch_chunks, tokenize_document
+
+        tagger = self._tagger
+        for group in _groups(texts):
+            tokens = [tokenize_document(text, tagger.tokenizer) for text in group]
+            chunked = [chunk_tokens(ids, tagger) for ids, _ in tokens]
+            chunks = [chunk for part in chunked for chunk in iter_chunks(part, tagger)]
+            read = iter(tagger.predict(chunks) if chunks else ())
+            for text, (_, offsets), part in zip(group, tokens, chunked, strict=True):
+                yield decode_spans(text, offsets, stitch_chunks(part, read, tagger))
 
     def combine(
         self, text: str, tagged: Sequence[Span], thresholds: Mapping[str, float] | None = None
@@ -90,6 +114,18 @@ class Detector:
         return [span for span in found if span.label in self._labels]
 
 
+def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Runs of texts of about one window together, or one that is longer."""
+    group: list[str] = []
+    for text in texts:
+        if group and sum(map(len, group)) + len(text) > LONGEST_WINDOW:
+            yield group
+            group = []
+        group.append(text)
+    if group:
+        yield group
+
+
 def check_model(model: str) -> None:
     """Refuse a model that does not exist.
 
@@ -101,6 +137,11 @@ def check_model(model: str) -> None:
         raise ConfigError(f"unknown model {model!r}{hint}; expected tiny, none or a directory")
 
 
+def model_folder(model: str) -> Path:
+    """Where a model's files are: `tiny` or a directory."""
+    return EMBEDDED_MODEL if model == "tiny" else Path(model)
+
+
 def load_detector(
     model: str = "tiny",
     *,
@@ -109,6 +150,7 @@ def load_detector(
     min_score: float | None = None,
     disabled: frozenset[str] = frozenset(),
     threads: int = 1,
+    predict: "Predict | None" = None,
 ) -> Detector:
     """Load a detector.
 
@@ -119,6 +161,7 @@ def load_detector(
         min_score: Smallest score reported, in [0, 1]; it replaces the operating point's.
         disabled: Names of rules that are switched off; see `pii.redactor.rule_names`.
         threads: Threads of one inference call.
+        predict: Computes the model's probabilities; None: its ONNX file on the CPU.
 
     Raises:
         ConfigError: An unknown model, label or operating point, or a score outside [0, 1].
@@ -138,12 +181,12 @@ def load_detector(
         from pii.session import load_session
         from pii.tagger import load_tagger
 
-        directory = EMBEDDED_MODEL if model == "tiny" else Path(model)
+        directory = model_folder(model)
         # A score of one's own may be lower than those of `balanced`.
         careful = operating_point if min_score is None else "thorough"
         tagger = load_tagger(
             directory,
-            load_session(directory, threads=threads),
+            load_session(directory, threads=threads) if predict is None else predict,
             routed_for=None if ROUTER in disabled else careful,
             threads=threads,
         )

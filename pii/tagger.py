@@ -82,6 +82,36 @@ def _segment_bounds(text: str) -> Iterator[int]:
         yield start
 
 
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """A document's tokens, cut into chunks."""
+
+    ids: npt.NDArray[np.int32]
+    """Shape `(n,)`."""
+    starts: range
+    """Positions of the chunks' first tokens."""
+    wanted: npt.NDArray[np.bool_]
+    """Which chunks are read, shape `(len(starts),)`."""
+
+
+def chunk_tokens(ids: npt.NDArray[np.int32], tagger: Tagger) -> Chunked:
+    """Cut a document's tokens `(n,)` into chunks and choose those that are read."""
+    starts = chunk_starts(len(ids), tagger.chunks)
+    wanted = np.ones(len(starts), np.bool_)
+    if tagger.router is not None and starts:
+        wanted = tagger.router.wanted(ids, starts, tagger.chunks.max_tokens)
+    return Chunked(ids, starts, wanted)
+
+
+def iter_chunks(chunked: Chunked, tagger: Tagger) -> Iterator[list[int]]:
+    """The chunks that are read, as `predict` takes them."""
+    cls_id, sep_id = tagger.tokenizer.cls_id, tagger.tokenizer.sep_id
+    for index in np.flatnonzero(chunked.wanted).tolist():
+        start = chunked.starts[index]
+        end = start + tagger.chunks.max_tokens
+        yield [cls_id, *chunked.ids[start:end].tolist(), sep_id]
+
+
 def tag_probabilities(
     ids: npt.NDArray[np.int32], tagger: Tagger
 ) -> Iterator[npt.NDArray[np.float32]]:
@@ -89,13 +119,30 @@ def tag_probabilities(
 
     Tokens of chunks that the router spares are outside for sure.
     """
-    starts = chunk_starts(len(ids), tagger.chunks)
+    chunked = chunk_tokens(ids, tagger)
+    chunks = iter_chunks(chunked, tagger)
+
+    def read() -> Iterator[Probs]:
+        while group := list(itertools.islice(chunks, _CHUNKS_PER_CALL)):
+            yield from tagger.predict(group)
+
+    yield from stitch_chunks(chunked, read(), tagger)
+
+
+def stitch_chunks(
+    chunked: Chunked, read: Iterator[Probs], tagger: Tagger
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Stitched tag probabilities, blocks of `(n, len(TAGS))` in token order.
+
+    Args:
+        chunked: A document's chunks.
+        read: What `predict` gives for those of them that are read; no more than those is taken.
+        tagger: Its columns and chunks.
+    """
+    ids, starts, wanted = chunked.ids, chunked.starts, chunked.wanted
     if not starts:
         return
     length = tagger.chunks.max_tokens
-    wanted = np.ones(len(starts), np.bool_)
-    if tagger.router is not None:
-        wanted = tagger.router.wanted(ids, starts, length)
     trust = np.where(wanted, 1, _SPARED_TRUST).tolist()
     # What overlaps no chunk that is read is outside, and there is nothing to stitch.
     near = wanted.copy()
@@ -110,8 +157,8 @@ def tag_probabilities(
         end = starts[last] if last < len(starts) else len(ids)
         if near[first]:
             run = slice(first, last)
-            chunks = _chunk_probs(ids, starts[run], wanted[run], tagger)
-            blocks = iter_stitched(chunks, starts[run], trust[run])
+            probs = _chunk_probs(len(ids), starts[run], wanted[run], read, tagger)
+            blocks = iter_stitched(probs, starts[run], trust[run])
             for start, block in zip(starts[run], blocks, strict=True):
                 yield block[: end - start]
         else:
@@ -120,28 +167,23 @@ def tag_probabilities(
 
 
 def _chunk_probs(
-    ids: npt.NDArray[np.int32], starts: range, wanted: npt.NDArray[np.bool_], tagger: Tagger
+    num_tokens: int,
+    starts: range,
+    wanted: npt.NDArray[np.bool_],
+    read: Iterator[Probs],
+    tagger: Tagger,
 ) -> Iterator[Probs]:
     """Tag probabilities of each chunk that begins at one of `starts`; outside if not wanted."""
     length = tagger.chunks.max_tokens
-    cls_id, sep_id = tagger.tokenizer.cls_id, tagger.tokenizer.sep_id
     known = [index for index, column in enumerate(tagger.columns) if column is not None]
     target = [column for column in tagger.columns if column is not None]
-    for first in range(0, len(starts), _CHUNKS_PER_CALL):
-        group = range(first, min(first + _CHUNKS_PER_CALL, len(starts)))
-        chunks = [
-            [cls_id, *ids[starts[index] : starts[index] + length].tolist(), sep_id]
-            for index in group
-            if wanted[index]
-        ]
-        read = iter(tagger.predict(chunks))
-        for index in group:
-            ours = np.zeros((min(length, len(ids) - starts[index]), len(TAGS)), np.float32)
-            if wanted[index]:
-                ours[:, target] = next(read)[1:-1, known]
-            else:
-                ours[:, TAG_IDS[OUTSIDE]] = 1
-            yield ours
+    for start, is_wanted in zip(starts, wanted.tolist(), strict=True):
+        ours = np.zeros((min(length, num_tokens - start), len(TAGS)), np.float32)
+        if is_wanted:
+            ours[:, target] = next(read)[1:-1, known]
+        else:
+            ours[:, TAG_IDS[OUTSIDE]] = 1
+        yield ours
 
 
 def load_tagger(

@@ -150,8 +150,8 @@ class Scripted(Detector):
         super().__init__(None, **options)
         self.spans = spans
 
-    def tagged_spans(self, text):
-        return self.spans
+    def _tagged(self, texts):
+        return (self.spans for _ in texts)
 
 
 def names(*places):

@@ -1,0 +1,403 @@
+"""Scan parquet shards: plan, hand row groups to an engine, join what comes back, keep account.
+
+find_shards -> plan_scan -> run_scan: an engine (processes here, or Ray) runs `UnitScanner` on each
+row group, this process joins the parts of a shard to its output as soon as the last one is there.
+"""
+
+import functools
+import platform
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from pyarrow import parquet
+
+from export.row_groups import (
+    NOT_SELECTED,
+    ScanConfig,
+    Tally,
+    Unit,
+    UnitResult,
+    UnitScanner,
+    write_part,
+)
+from export.scan_dir import DoneShard, DoneUnit, ScanDirectory, hash_files, hash_json, write_shard
+from export.shards import (
+    ColumnNames,
+    Shard,
+    ShardFile,
+    Unreadable,
+    find_shards,
+    hash_file,
+    open_row_groups,
+    output_schema,
+    read_shards,
+)
+from pii.detect import model_folder
+from pii.files import shown_path
+from pii.workers import Crash, run_ordered
+from starencoder.errors import ConfigError, DataError
+
+FORMAT = 1
+"""Of run.json, the journal and the manifest."""
+
+Outcome = tuple[Unit, UnitResult | Crash]
+Engine = Callable[[ScanConfig, Sequence[Unit]], Generator[Outcome, None, None]]
+"""Scans row groups, in any order."""
+
+_MODEL_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "onnx/model_int8.onnx",
+    "onnx/model.onnx",
+    "onnx/model_fp16.onnx",
+    "onnx/router.onnx",
+)
+_PACKAGES = ("starencoder", "pyarrow", "onnxruntime", "tokenizers", "numpy")
+_MOST_JOINS = 2
+"""Shards that wait to be joined; more would let their parts pile up on the disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a scan has to do."""
+
+    config: ScanConfig
+    shards: Mapping[str, Shard]
+    """By their place in the output, in the order of the inputs."""
+    unreadable: Mapping[str, str]
+    """Shards that cannot be scanned, and why."""
+    spans: Mapping[str, ShardFile]
+    """With `from_spans`: the shard that holds the spans, by the place in the output."""
+    limits: Mapping[str, Sequence[int]]
+    """With a limit: rows to scan of each row group."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of all shards that can be scanned."""
+        return sum(sum(shard.rows) for shard in self.shards.values())
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of their texts."""
+        return sum(sum(shard.text_bytes) for shard in self.shards.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a scan has done, earlier runs included."""
+
+    tally: Tally
+    shards: int
+    """Finished."""
+    problems: Mapping[str, str]
+    """Shards that could not be finished, and why."""
+    manifest: Path
+
+
+def plan_scan(inputs: Sequence[str], config: ScanConfig) -> Plan:
+    """See what there is to do.
+
+    Raises:
+        ConfigError: No shard is found, or none can be scanned.
+        DataError, MissingExtraError: See `find_shards`.
+    """
+    files = find_shards(inputs)
+    shards: dict[str, Shard] = {}
+    unreadable: dict[str, str] = {}
+    for file, shard in read_shards(files, config.columns):
+        if isinstance(shard, Shard):
+            shards[file.relative] = shard
+        else:
+            unreadable[file.relative] = str(shard)
+    if not shards:
+        file = files[0]
+        raise ConfigError(
+            f"{shown_path(Path(file.address))}: {unreadable[file.relative]}"
+            + (f" (nor can the other {len(files) - 1} be scanned)" if len(files) > 1 else "")
+        )
+    spans = _find_spans(shards, unreadable, config) if config.from_spans else {}
+    limits: dict[str, list[int]] = {}
+    if config.limit is not None:
+        left = config.limit
+        for relative in list(shards):
+            own: list[int] = []
+            for rows in shards[relative].rows:
+                own.append(min(rows, left))
+                left -= own[-1]
+            if any(own):
+                limits[relative] = own
+            else:
+                del shards[relative]
+    return Plan(config=config, shards=shards, unreadable=unreadable, spans=spans, limits=limits)
+
+
+def _find_spans(
+    shards: dict[str, Shard], unreadable: dict[str, str], config: ScanConfig
+) -> dict[str, ShardFile]:
+    """The shards of an earlier scan that belong to some; those without one are unreadable."""
+    files = find_shards([config.from_spans])
+    found: dict[str, ShardFile] = {}
+    names = ColumnNames(text=config.columns.text)
+    for file, shard in read_shards([f for f in files if f.relative in shards], names):
+        if isinstance(shard, Shard) and shard.rows == shards[file.relative].rows:
+            found[file.relative] = file
+    for relative in [name for name in shards if name not in found]:
+        unreadable[relative] = f"no shard with the same rows in {config.from_spans}"
+        del shards[relative]
+    if not shards:
+        raise ConfigError(
+            f"{config.from_spans}: has no shard with the same rows as one of the inputs; expected "
+            "the output of starencoder scan --mode annotate of the same inputs"
+        )
+    return found
+
+
+def describe_run(plan: Plan) -> dict[str, object]:
+    """What the output depends on, as JSON objects."""
+    config = asdict(plan.config)
+    from_spans = config.pop("from_spans")
+    model = "none"
+    if from_spans:
+        model = "spans"
+    elif plan.config.model != "none":
+        model = hash_files(model_folder(plan.config.model), _MODEL_FILES)
+    del config["model"]  # the same one may lie elsewhere
+    versions = {name: _version(name) for name in _PACKAGES}
+    return {
+        "format": FORMAT,
+        "config": config,
+        "config_hash": hash_json(config),
+        "model_hash": model,
+        "versions": {"python": platform.python_version(), **versions},
+        "inputs": [
+            {
+                "shard": relative,
+                "size": shard.file.size,
+                "changed": shard.file.changed,
+                "footer": shard.footer,
+                "rows": sum(shard.rows),
+                "row_groups": len(shard.rows),
+            }
+            for relative, shard in plan.shards.items()
+        ],
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def local_engine(jobs: int) -> Engine:
+    """Processes on this machine; one job: this process."""
+
+    def run(config: ScanConfig, units: Sequence[Unit]) -> Generator[Outcome, None, None]:
+        start = functools.partial(UnitScanner, config)
+        crashed = []
+        with closing(run_ordered(start, units, jobs=jobs)) as results:
+            for unit, result in zip(units, results, strict=True):
+                if isinstance(result, Crash):
+                    crashed.append(unit)
+                else:
+                    yield unit, result
+        # Again, each alone: what ran out of memory beside others may not do so then.
+        for unit in crashed:
+            with closing(run_ordered(start, [unit], jobs=2)) as results:
+                yield unit, next(results)
+
+    return run
+
+
+def run_scan(
+    plan: Plan,
+    output: Path,
+    engine: Engine,
+    *,
+    on_progress: Callable[[Tally], object] = lambda tally: None,
+) -> Account:
+    """Scan what is not done yet.
+
+    Args:
+        plan: What to do.
+        output: The output directory.
+        engine: Runs the units.
+        on_progress: Called with what was counted, first in all that an earlier run has done, then
+            in each row group.
+
+    Raises:
+        ConfigError: The directory holds something else than this scan's output.
+        OutputError: It cannot be written, or another scan writes to it.
+    """
+    with closing(ScanDirectory(output)) as directory:
+        directory.begin(describe_run(plan))
+        return _Driver(plan, directory, on_progress).run(engine)
+
+
+class _Driver:
+    """Hands out the units and joins the parts of shards whose units are all done."""
+
+    def __init__(
+        self, plan: Plan, directory: ScanDirectory, on_progress: Callable[[Tally], object]
+    ) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._on_progress = on_progress
+        self._numbers = {relative: index for index, relative in enumerate(plan.shards)}
+        self._relative = {shard.file: relative for relative, shard in plan.shards.items()}
+        self._units, self._finished = directory.done(plan.shards)
+        self._problems = dict(plan.unreadable)
+        self._joins: deque[tuple[str, Future[DoneShard]]] = deque()
+
+    def run(self, engine: Engine) -> Account:
+        """Scan, join and give the account."""
+        config, directory = self._plan.config, self._directory
+        directory.append("start", units=sum(len(s.rows) for s in self._plan.shards.values()))
+        earlier = Tally()
+        for tally in [
+            *(shard.tally for shard in self._finished.values()),
+            *(unit.tally for unit in self._units.values()),
+        ]:
+            earlier.add(tally)
+        self._on_progress(earlier)
+        units = list(self._pending())
+        with ThreadPoolExecutor(1) as joiner:
+            for relative in self._plan.shards:
+                if relative in self._finished:
+                    directory.remove_parts(self._numbers[relative])
+                else:
+                    self._join_if_done(relative, joiner)
+            if units:
+                with closing(engine(config, units)) as outcomes:
+                    for unit, outcome in outcomes:
+                        self._take(unit, outcome, joiner)
+            while self._joins:
+                self._take_join()
+        return self._account()
+
+    def _pending(self) -> Iterator[Unit]:
+        for relative, shard in self._plan.shards.items():
+            limits = self._plan.limits.get(relative)
+            for group in range(len(shard.rows)):
+                if relative not in self._finished and (relative, group) not in self._units:
+                    yield Unit(
+                        file=shard.file,
+                        group=group,
+                        spans=self._plan.spans.get(relative),
+                        limit=limits[group] if limits else None,
+                        part=str(self._directory.part(self._numbers[relative], group)),
+                    )
+
+    def _take(self, unit: Unit, outcome: UnitResult | Crash, joiner: ThreadPoolExecutor) -> None:
+        relative = self._relative[unit.file]
+        if isinstance(outcome, Crash) or outcome.problem:
+            problem = outcome.reason if isinstance(outcome, Crash) else outcome.problem
+            self._fail(relative, f"row group {unit.group}: {problem}")
+            return
+        self._directory.append(
+            "unit",
+            shard=relative,
+            group=unit.group,
+            seconds=round(outcome.seconds, 4),
+            part_bytes=outcome.part_bytes,
+            tally=outcome.tally.to_json(),
+        )
+        self._units[relative, unit.group] = DoneUnit(outcome.tally, outcome.part_bytes)
+        self._on_progress(outcome.tally)
+        self._join_if_done(relative, joiner)
+
+    def _fail(self, relative: str, problem: str) -> None:
+        self._problems.setdefault(relative, problem)
+        self._directory.append("problem", shard=relative, problem=problem)
+
+    def _join_if_done(self, relative: str, joiner: ThreadPoolExecutor) -> None:
+        shard = self._plan.shards[relative]
+        if all((relative, group) in self._units for group in range(len(shard.rows))):
+            self._joins.append((relative, joiner.submit(self._join, relative)))
+        while len(self._joins) > _MOST_JOINS or (self._joins and self._joins[0][1].done()):
+            self._take_join()
+
+    def _join(self, relative: str) -> DoneShard:
+        """Write a shard's output; runs beside the units."""
+        shard, number = self._plan.shards[relative], self._numbers[relative]
+        parts = [self._directory.part(number, group) for group in range(len(shard.rows))]
+        if not parts:
+            parts = [self._directory.part(number, 0)]
+            with open_row_groups(shard.file) as opened:
+                schema = output_schema(opened.schema_arrow)
+            with write_part(parts[0], schema):
+                pass
+        sha256 = hash_file(shard.file)
+        size = write_shard(parts, self._directory.output(relative), self._plan.config.columns.text)
+        tally = Tally()
+        for group in range(len(shard.rows)):
+            tally.add(self._units[relative, group].tally)
+        return DoneShard(tally, sha256, size)
+
+    def _take_join(self) -> None:
+        relative, join = self._joins.popleft()
+        try:
+            done = join.result()
+        except Unreadable as error:
+            self._fail(relative, str(error))
+            return
+        self._directory.append(
+            "shard",
+            shard=relative,
+            sha256=done.sha256,
+            output_bytes=done.output_bytes,
+            tally=done.tally.to_json(),
+        )
+        self._finished[relative] = done
+        for group in range(len(self._plan.shards[relative].rows)):
+            del self._units[relative, group]
+        self._directory.remove_parts(self._numbers[relative])
+
+    def _account(self) -> Account:
+        """Check the rows of every output, count, and write the manifest."""
+        tally = Tally()
+        inputs = []
+        for relative, shard in self._plan.shards.items():
+            done = self._finished.get(relative)
+            if done is None:
+                continue
+            self._check_rows(relative, shard, done)
+            tally.add(done.tally)
+            inputs.append(
+                {
+                    "shard": relative,
+                    "size": shard.file.size,
+                    "sha256": done.sha256,
+                    "rows": done.tally.rows_in,
+                    "row_groups": len(shard.rows),
+                    "output_rows": done.tally.rows_out,
+                    "output_bytes": done.output_bytes,
+                }
+            )
+        manifest = self._directory.write_manifest(
+            {
+                **describe_run(self._plan),
+                "inputs": inputs,
+                **tally.to_json(),
+                "problems": dict(sorted(self._problems.items())),
+            }
+        )
+        return Account(tally, len(inputs), dict(self._problems), manifest)
+
+    def _check_rows(self, relative: str, shard: Shard, done: DoneShard) -> None:
+        path = self._directory.output(relative)
+        with path.open("rb") as file:
+            rows = parquet.read_metadata(file).num_rows
+        tally = done.tally
+        left_out = tally.not_scanned[NOT_SELECTED] if self._plan.config.drop_unselected else 0
+        if not sum(shard.rows) == tally.rows_in == rows + left_out or rows != tally.rows_out:
+            raise DataError(
+                f"{shown_path(path)}: has {rows} rows, {left_out} were left out, the shard has "
+                f"{sum(shard.rows)}; please report this, and delete the file to have it made again"
+            )

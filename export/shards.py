@@ -1,0 +1,399 @@
+"""Parquet shards: find them, see what they hold, and read their row groups."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from pii.files import shown_path
+from starencoder.errors import ConfigError, DataError, MissingExtraError, reason_of
+
+if TYPE_CHECKING:
+    import fsspec
+
+SUFFIX = ".parquet"
+SPANS_COLUMN, MODIFIED_COLUMN = "pii_spans", "pii_modified"
+LANGUAGE_COLUMNS = ("lang", "language", "programming_language")
+"""Names of The Stack, StarCoderData and others; the first that a shard has holds its languages."""
+
+SPANS_TYPE = pa.list_(
+    pa.struct(
+        [
+            pa.field("start", pa.int64()),
+            pa.field("end", pa.int64()),
+            pa.field("label", pa.string()),
+            pa.field("kind", pa.string()),
+            pa.field("score", pa.float32()),
+            pa.field("source", pa.string()),
+        ]
+    )
+)
+"""Offsets are code points of the original text."""
+
+_CHANGED = ("mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "md5Hash")
+"""What file systems of fsspec call a file's version or date."""
+_BATCH_BYTES = 1 << 22
+_MOST_ROWS = 1024
+_READ_BYTES = 1 << 20
+_TAIL = 8
+"""Bytes at a parquet file's end: the footer's length and a mark."""
+_FOOTERS_AT_ONCE = 8
+
+
+class Unreadable(Exception):  # noqa: N818 - an answer rather than an error: the shard is named
+    """Why a shard, or a part of it, cannot be scanned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardFile:
+    """A shard that was found."""
+
+    address: str
+    """A path or, with `://`, an address of fsspec."""
+    relative: str
+    """Below the output directory, with `/`."""
+    size: int
+    changed: str
+    """When it last changed, or its store's name for its content; empty: not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A shard that can be scanned."""
+
+    file: ShardFile
+    footer: str
+    """SHA-256 of its footer."""
+    rows: tuple[int, ...]
+    """Of each row group."""
+    text_bytes: tuple[int, ...]
+    """Of the text column in each row group, without compression."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnNames:
+    """Which columns are read."""
+
+    text: str = "content"
+    language: str | None = None
+    """None: the first of `LANGUAGE_COLUMNS` that is there."""
+
+
+def find_shards(inputs: Sequence[str]) -> list[ShardFile]:
+    """The shards among files, and below directories, local or of fsspec.
+
+    Names that begin with `_` or `.` are left out below a directory: they hold what is no data.
+
+    Raises:
+        ConfigError: There is none at an input, or two would get the same place in the output.
+        MissingExtraError: A package that an address needs is not installed.
+        DataError: A directory cannot be listed.
+    """
+    found: list[ShardFile] = []
+    for item in inputs:
+        shards = _find_remote(item) if "://" in item else _find_local(Path(item))
+        if not shards:
+            raise ConfigError(
+                f"{item}: no shards there; expected a {SUFFIX} file or a directory with some"
+            )
+        found += sorted(shards, key=lambda shard: shard.relative)
+    places: dict[str, str] = {}
+    for shard in found:
+        other = places.setdefault(shard.relative, shard.address)
+        if other is not shard.address:
+            raise ConfigError(
+                f"{shown_path(Path(shard.address))}: its output would be that of "
+                f"{shown_path(Path(other))}; scan them apart, or give the directory above both"
+            )
+    return found
+
+
+def _find_local(path: Path) -> list[ShardFile]:
+    try:
+        if not path.is_dir():
+            return [_local_file(path, path.name)] if path.exists() else []
+        shards = []
+        for folder, folders, names in os.walk(path, onerror=_raise):
+            folders[:] = sorted(name for name in folders if name[0] not in "._")
+            for name in names:
+                if name.endswith(SUFFIX) and name[0] not in "._":
+                    file = Path(folder, name)
+                    shards.append(_local_file(file, file.relative_to(path).as_posix()))
+    except OSError as error:
+        raise DataError(f"{shown_path(path)}: cannot be listed ({reason_of(error)})") from error
+    return shards
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _local_file(path: Path, relative: str) -> ShardFile:
+    status = path.stat()
+    changed = str(status.st_mtime_ns)
+    return ShardFile(address=str(path), relative=relative, size=status.st_size, changed=changed)
+
+
+def _find_remote(address: str) -> list[ShardFile]:
+    system, root = _file_system(address)
+    try:
+        with _remote_errors():
+            found: dict[str, dict[str, Any]]
+            if system.isfile(root):
+                found = {root: system.info(root)}
+            else:
+                found = system.find(root, detail=True) if system.exists(root) else {}
+    except OSError as error:
+        raise DataError(f"{address}: cannot be listed ({reason_of(error)})") from error
+    shards = []
+    for name, info in found.items():
+        relative = name.removeprefix(root).lstrip("/") or name.rpartition("/")[2]
+        hidden = any(part[:1] in ("_", ".") for part in relative.split("/"))
+        if name == root or (name.endswith(SUFFIX) and not hidden):
+            shards.append(_remote_file(system.unstrip_protocol(name), relative, info))
+    return shards
+
+
+def _remote_file(address: str, relative: str, info: dict[str, Any]) -> ShardFile:
+    changed = next((str(info[key]) for key in _CHANGED if info.get(key)), "")
+    size = int(info.get("size") or 0)
+    return ShardFile(address=address, relative=relative, size=size, changed=changed)
+
+
+def _file_system(address: str) -> "tuple[fsspec.AbstractFileSystem, str]":
+    if "::" in address:
+        raise ConfigError(f"{address}: chains of addresses (::) are not read; unpack it first")
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{address}: needs fsspec, which is not installed: pip install fsspec"
+        ) from error
+    try:
+        system, root = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{address}: cannot be opened ({error}); install the package that it names"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{address}: not an address that fsspec knows") from error
+    return system, root.rstrip("/")
+
+
+@contextmanager
+def _remote_errors() -> Iterator[None]:
+    """Errors of a remote store's client, which are of any type, as OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if type(error).__module__.startswith(("pyarrow", "export")):
+            raise
+        raise OSError(f"{type(error).__name__} of {type(error).__module__}") from error
+
+
+@contextmanager
+def open_shard(address: str) -> Iterator[BinaryIO]:
+    """Open a shard's bytes.
+
+    Raises:
+        OSError: It cannot be opened or, while it is open, read.
+    """
+    if "://" not in address:
+        with Path(address).open("rb") as file:
+            yield file
+        return
+    with _remote_errors():
+        system, path = _file_system(address)
+        with system.open(path, "rb") as remote:
+            yield cast(BinaryIO, remote)
+
+
+def stat_shard(file: ShardFile) -> ShardFile:
+    """The same file as it is now.
+
+    Raises:
+        OSError: It is gone.
+    """
+    if "://" not in file.address:
+        return _local_file(Path(file.address), file.relative)
+    with _remote_errors():
+        system, path = _file_system(file.address)
+        return _remote_file(file.address, file.relative, system.info(path))
+
+
+def read_shards(
+    files: Sequence[ShardFile], names: ColumnNames
+) -> Iterator[tuple[ShardFile, Shard | Unreadable]]:
+    """What each shard holds by its footer, in their order."""
+
+    def read(file: ShardFile) -> Shard | Unreadable:
+        try:
+            return read_shard(file, names)
+        except Unreadable as error:
+            return error
+
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        yield from zip(files, pool.map(read, files), strict=True)
+
+
+def read_shard(file: ShardFile, names: ColumnNames) -> Shard:
+    """What a shard holds by its footer.
+
+    Raises:
+        Unreadable: It is no parquet file, is damaged, or lacks a column that is needed.
+    """
+    try:
+        with open_shard(file.address) as opened:
+            footer = _footer_digest(opened, file.size)
+            opened.seek(0)
+            with parquet.ParquetFile(opened) as shard:
+                text_field(shard.schema_arrow, names)
+                at = _leaf_index(shard.schema_arrow, names.text, shard.metadata)
+                groups = [shard.metadata.row_group(i) for i in range(shard.num_row_groups)]
+                return Shard(
+                    file=file,
+                    footer=footer,
+                    rows=tuple(group.num_rows for group in groups),
+                    text_bytes=tuple(group.column(at).total_uncompressed_size for group in groups),
+                )
+    except (OSError, pa.ArrowException) as error:
+        raise Unreadable(_read_problem(error)) from error
+
+
+def _footer_digest(file: BinaryIO, size: int) -> str:
+    file.seek(max(0, size - _TAIL))
+    tail = file.read(_TAIL)
+    length = min(int.from_bytes(tail[:4], "little") + _TAIL, size)
+    file.seek(size - length)
+    return hashlib.sha256(file.read(length)).hexdigest()
+
+
+def _leaf_index(schema: pa.Schema, column: str, metadata: parquet.FileMetaData) -> int:
+    for index in range(metadata.num_columns):
+        if metadata.schema.column(index).path == column:
+            return index
+    raise Unreadable(f"column {column} is nested; expected strings")
+
+
+def _read_problem(error: Exception) -> str:
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return f"cannot be read ({strerror})" if strerror else "not a parquet file, or damaged"
+
+
+def text_field(schema: pa.Schema, names: ColumnNames) -> pa.Field:
+    """The field of the text column.
+
+    Raises:
+        Unreadable: It, or the language column that was named, is missing, there twice, or holds
+            something else than strings.
+    """
+    for name in (names.text, *([names.language] if names.language else [])):
+        count = schema.names.count(name)
+        if count != 1:
+            found = "no" if count == 0 else f"{count} times the"
+            raise Unreadable(f"{found} column {name}; it has {', '.join(schema.names)}")
+        kind = schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise Unreadable(f"column {name} holds {kind}; expected strings")
+    return schema.field(names.text)
+
+
+def language_column(schema: pa.Schema, names: ColumnNames) -> str | None:
+    """The column that holds the rows' languages; None where there is none."""
+    if names.language is not None:
+        return names.language
+    for name in LANGUAGE_COLUMNS:
+        if schema.names.count(name) == 1 and pa.types.is_string(schema.field(name).type):
+            return name
+    return None
+
+
+def output_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns of a shard's output: all of its own and the two that a scan adds.
+
+    What Hugging Face `datasets` wrote about the columns is left out: it would no longer be true,
+    and refused there.
+    """
+    fields = [field for field in schema if field.name not in (SPANS_COLUMN, MODIFIED_COLUMN)]
+    metadata = {
+        key: value for key, value in (schema.metadata or {}).items() if key != b"huggingface"
+    }
+    fields += [pa.field(SPANS_COLUMN, SPANS_TYPE), pa.field(MODIFIED_COLUMN, pa.bool_())]
+    return pa.schema(fields, metadata)
+
+
+@contextmanager
+def open_row_groups(file: ShardFile) -> Iterator[parquet.ParquetFile]:
+    """Open a shard for `iter_batches`.
+
+    Raises:
+        Unreadable: It cannot be read, or is not the file that was found; also while it is open.
+    """
+    try:
+        _check_same(file)
+        with (
+            open_shard(file.address) as opened,
+            # Page by page: a row group may be larger than the memory.
+            parquet.ParquetFile(
+                opened,
+                pre_buffer=False,
+                buffer_size=_READ_BYTES,
+                page_checksum_verification=True,
+            ) as shard,
+        ):
+            yield shard
+        _check_same(file)
+    except (OSError, pa.ArrowException) as error:
+        raise Unreadable(_read_problem(error)) from error
+
+
+def _check_same(file: ShardFile) -> None:
+    if stat_shard(file) != file:
+        raise Unreadable("changed while it was scanned; run it again into another output")
+
+
+def iter_batches(shard: parquet.ParquetFile, group: int) -> Iterator[pa.RecordBatch]:
+    """A row group in batches of some megabytes.
+
+    Raises:
+        Unreadable: A page is damaged.
+    """
+    held = shard.metadata.row_group(group)
+    per_row = max(1, held.total_byte_size // max(1, held.num_rows))
+    rows = max(1, min(_MOST_ROWS, _BATCH_BYTES // per_row))
+    batches = shard.iter_batches(rows, row_groups=[group], use_threads=False)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (OSError, pa.ArrowException) as error:
+            raise Unreadable(f"row group {group} is damaged") from error
+        if batch is None:
+            return
+        yield batch
+
+
+def hash_file(file: ShardFile) -> str:
+    """SHA-256 of a shard.
+
+    Raises:
+        Unreadable: It cannot be read, or is not the file that was found.
+    """
+    digest = hashlib.sha256()
+    try:
+        _check_same(file)
+        with open_shard(file.address) as opened:
+            while block := opened.read(_READ_BYTES):
+                digest.update(block)
+        _check_same(file)
+    except OSError as error:
+        raise Unreadable(_read_problem(error)) from error
+    return digest.hexdigest()
