@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from starencoder.settings import Settings, load_settings
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from export.row_groups import ScanConfig, Tally
+    from export.scan import Account, Plan
     from pii.annotations import Annotations, Document
     from pii.tree import FileResult, Work
 
@@ -34,6 +37,7 @@ FINDINGS, CANNOT_READ, STOPPED, INTERRUPTED = 1, 3, 4, 130
 _FORMATS = ("table", "jsonl", "csv")
 _OPERATORS = ("tag", "starcoder")
 _OPERATING_POINTS = ("balanced", "thorough")
+_SECONDS_BETWEEN_LINES = 30
 
 _EXTRAS = {
     **dict.fromkeys(("onnxruntime", "tokenizers", "numpy", "pyarrow"), "cpu"),
@@ -189,10 +193,9 @@ def _say(message: str) -> None:
 # detect and redact: arguments
 
 
-def _add_file_arguments(parser: argparse.ArgumentParser, operating_point: str) -> None:
-    parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="files and folders; - for stdin"
-    )
+def _add_model_arguments(
+    parser: argparse.ArgumentParser, operating_point: str
+) -> argparse._ArgumentGroup:
     model = parser.add_argument_group("what to look for")
     model.add_argument(
         "--model", metavar="NAME", help="tiny (embedded, default), none (patterns), or a folder"
@@ -213,13 +216,20 @@ def _add_file_arguments(parser: argparse.ArgumentParser, operating_point: str) -
         metavar="RULE",
         help="switch rules off; see detect --list-rules",
     )
-    yes_or_no = argparse.BooleanOptionalAction
     model.add_argument(
         "--include-examples",
-        action=yes_or_no,
+        action=argparse.BooleanOptionalAction,
         help="placeholders, loopback and documentation values too",
     )
-    model.add_argument(
+    return model
+
+
+def _add_file_arguments(parser: argparse.ArgumentParser, operating_point: str) -> None:
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="files and folders; - for stdin"
+    )
+    yes_or_no = argparse.BooleanOptionalAction
+    _add_model_arguments(parser, operating_point).add_argument(
         "--consistent",
         action=yes_or_no,
         help="find what is found for sure in one file in all of them, also percent-encoded, "
@@ -392,19 +402,54 @@ def _work(
     with_fingerprints: bool = False,
     with_values: bool = False,
 ) -> "Work":
+    from pii.tree import Work
+
+    if not arguments.paths:
+        raise ConfigError(f"nothing to {command}: give files or folders, or - for stdin")
+    chosen = _what_to_look_for(arguments, settings, command, operating_point)
+    return Work(
+        model=chosen.model,
+        operating_point=chosen.operating_point,
+        labels=chosen.labels,
+        min_score=chosen.min_score,
+        disabled=chosen.disabled,
+        include_examples=chosen.include_examples,
+        consistent=_option(arguments, settings, command, "consistent", False),
+        operator=operator,
+        action=action,
+        output=output,
+        copy_binary=copy_binary,
+        with_fingerprints=with_fingerprints,
+        with_values=with_values,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _WhatToLookFor:
+    """What the flags of `_add_model_arguments` and the settings say, checked."""
+
+    model: str
+    operating_point: str
+    labels: tuple[str, ...]
+    min_score: float | None
+    disabled: frozenset[str]
+    include_examples: bool
+
+
+def _what_to_look_for(
+    arguments: argparse.Namespace, settings: Settings, command: str, operating_point: str
+) -> _WhatToLookFor:
     from pii.detect import check_model
     from pii.redactor import rule_names
-    from pii.tree import Work
 
     def option(name: str, default: _Value) -> _Value:
         return _option(arguments, settings, command, name, default)
 
-    if not arguments.paths:
-        raise ConfigError(f"nothing to {command}: give files or folders, or - for stdin")
     labels: Sequence[str] = option("labels", LABELS)
     disabled: Sequence[str] = option("disable", ())
     min_score: float | None = option("min_score", None)
     model: str = option("model", "tiny")
+    point = option("operating_point", operating_point)
     for label in labels:
         check_name("label", label, LABELS)
     if not labels:
@@ -414,22 +459,13 @@ def _work(
     for rule in disabled:
         check_name("rule", rule, rule_names())
     check_model(model)
-    return Work(
+    return _WhatToLookFor(
         model=model,
-        operating_point=check_name(
-            "operating point", option("operating_point", operating_point), _OPERATING_POINTS
-        ),
+        operating_point=check_name("operating point", point, _OPERATING_POINTS),
         labels=tuple(labels),
         min_score=min_score,
         disabled=frozenset(disabled),
         include_examples=option("include_examples", False),
-        consistent=option("consistent", False),
-        operator=operator,
-        action=action,
-        output=output,
-        copy_binary=copy_binary,
-        with_fingerprints=with_fingerprints,
-        with_values=with_values,
     )
 
 
@@ -615,6 +651,155 @@ def _stdout_errors() -> Iterator[None]:
         if isinstance(error, BrokenPipeError):
             raise
         raise OutputError(f"stdout: {error.strerror or error}") from error
+
+
+# --------------------------------------------------------------------------------------------------
+# scan
+
+
+def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `scan`."""
+    parser.add_argument(
+        "shards", nargs="+", metavar="SHARD_OR_DIR", help="parquet; paths or addresses (s3://...)"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="a shard for each; goes on there"
+    )
+    output.add_argument(
+        "--mode", metavar="MODE", help="redact (default), or annotate: add the spans, keep the text"
+    )
+    output.add_argument(
+        "--operator", metavar="NAME", help="tag (<EMAIL>, default) or starcoder (BigCode's rules)"
+    )
+    output.add_argument(
+        "--from-spans",
+        metavar="DIR",
+        help="redact what scan --mode annotate found, without a model",
+    )
+    _add_model_arguments(parser, "thorough")
+    rows = parser.add_argument_group("which rows")
+    rows.add_argument("--text-column", metavar="NAME", help="default: content")
+    rows.add_argument(
+        "--language-column", metavar="NAME", help="default: lang, language or programming_language"
+    )
+    rows.add_argument("--languages", type=_names, metavar="A,B", help="scan only rows of these")
+    rows.add_argument(
+        "--drop-unselected", action="store_true", help="leave rows of other languages out"
+    )
+    rows.add_argument("--limit", type=int, metavar="N", help="scan the first N rows")
+    how = parser.add_argument_group("how")
+    how.add_argument("--workers", type=int, metavar="N", help="processes; default: one per core")
+    how.add_argument(
+        "--dry-run", action="store_true", help="say what there is to do and how long it may take"
+    )
+    how.add_argument("--price", type=float, metavar="P", help="of this machine for one hour")
+
+
+def run_scan(arguments: argparse.Namespace) -> int:
+    """Redact or annotate parquet shards."""
+    from export.scan import local_engine, plan_scan, scan
+    from pii.files import shown_path
+    from pii.workers import default_jobs
+
+    workers: int = default_jobs() if arguments.workers is None else arguments.workers
+    if workers < 1:
+        raise ConfigError(f"--workers must be 1 or more, got {workers}")
+    if arguments.price is not None and not (arguments.dry_run and arguments.price >= 0):
+        raise ConfigError("--price is 0 or more, and goes with --dry-run")
+    plan = plan_scan(arguments.shards, _scan_config(arguments))
+    for shard, problem in plan.unreadable.items():
+        _say(f"{shown_path(shard)}: {problem}")
+    if arguments.dry_run:
+        from export.estimate import estimate, estimate_text
+
+        _write(estimate_text(estimate(plan, workers=workers, price=arguments.price)))
+        return CANNOT_READ if plan.unreadable else 0
+    with _rows_shown(plan.rows) as show:
+        account = scan(plan, arguments.output, local_engine(workers), on_progress=show)
+    return _tell_account(account, plan, arguments.output)
+
+
+def _scan_config(arguments: argparse.Namespace) -> "ScanConfig":
+    from export.row_groups import MODES, ScanConfig
+    from export.shards import ColumnNames
+
+    settings = _load_settings()
+
+    def option(name: str, default: _Value) -> _Value:
+        return _option(arguments, settings, "scan", name, default)
+
+    chosen = _what_to_look_for(arguments, settings, "scan", "thorough")
+    mode = check_name("mode", option("mode", "redact"), MODES)
+    if arguments.from_spans and mode != "redact":
+        raise ConfigError("--from-spans goes with --mode redact")
+    if arguments.drop_unselected and not arguments.languages:
+        raise ConfigError("--drop-unselected goes with --languages")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ConfigError(f"--limit must be 1 or more, got {arguments.limit}")
+    return ScanConfig(
+        mode=mode,
+        model=chosen.model,
+        operating_point=chosen.operating_point,
+        labels=chosen.labels,
+        min_score=chosen.min_score,
+        disabled=tuple(sorted(chosen.disabled)),
+        include_examples=chosen.include_examples,
+        operator=check_name("operator", option("operator", "tag"), _OPERATORS),
+        columns=ColumnNames(
+            text=option("text_column", "content"), language=option("language_column", None)
+        ),
+        languages=tuple(arguments.languages or ()),
+        drop_unselected=arguments.drop_unselected,
+        limit=arguments.limit,
+        from_spans=arguments.from_spans or "",
+    )
+
+
+@contextlib.contextmanager
+def _rows_shown(total: int) -> "Iterator[Callable[[Tally], object]]":
+    """How far a scan is: a bar on a terminal, else a line now and then."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(total=total, unit=" rows", unit_scale=True, leave=False, delay=0.5) as bar:
+            yield lambda tally: bar.update(tally.rows_in)
+        return
+    done, told = 0, time.monotonic()
+
+    def show(tally: "Tally") -> None:
+        nonlocal done, told
+        done += tally.rows_in
+        if time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            _say(f"{done} of {total} rows")
+
+    yield show
+
+
+def _tell_account(account: "Account", plan: "Plan", output: Path) -> int:
+    from pii.files import shown_path
+
+    tally = account.tally
+    for shard, problem in account.problems.items():
+        if shard not in plan.unreadable:  # those are named at the start
+            _say(f"{shown_path(shard)}: {problem}")
+    labels: Counter[str] = Counter()
+    for counts in tally.languages.values():
+        labels.update({label: counts[label] for label in LABELS if counts[label]})
+    by_label = ", ".join(f"{labels[name]} {name}" for name in LABELS if labels[name])
+    found = f"{labels.total() or 'no'} {'span' if labels.total() == 1 else 'spans'}"
+    _write(
+        f"{shown_path(output)}: {account.shards} of {len(plan.shards) + len(plan.unreadable)} "
+        f"shards, {tally.rows_out} rows\n"
+        f"{tally.scanned} rows scanned, {tally.modified} modified; {found}"
+        + (f": {by_label}" if by_label else "")
+        + "\n"
+    )
+    if tally.not_scanned:
+        _write("not scanned: " + _listed(tally.not_scanned) + "\n")
+    _write(f"account: {shown_path(account.manifest)}\n")
+    return CANNOT_READ if account.problems else 0
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1325,6 +1510,7 @@ def run_report(arguments: argparse.Namespace) -> int:
 COMMANDS = (
     Command("detect", "report personal data and secrets", add_detect_arguments, run_detect),
     Command("redact", "replace personal data and secrets", add_redact_arguments, run_redact),
+    Command("scan", "redact or annotate parquet shards", add_scan_arguments, run_scan),
     Command("export onnx", "write DIR/onnx/model.onnx", add_export_arguments, run_export_onnx),
     Command(
         "export quantize",

@@ -40,6 +40,7 @@ from pii.spans import Span
 from pii.tagger import Predict, Probs
 from starencoder.errors import OutputError, reason_of
 
+MODES = ("redact", "annotate")
 NULL, NOT_UTF8 = "null", "not UTF-8"
 NOT_SELECTED, BEYOND_LIMIT = "language not selected", "beyond --limit"
 NO_LANGUAGE = "not stated"
@@ -242,6 +243,25 @@ class UnitScanner:
             seconds = time.perf_counter() - started
             return UnitResult(tally=Tally(), seconds=seconds, problem=str(error))
         return UnitResult(tally=tally, seconds=time.perf_counter() - started, part_bytes=size)
+
+    def sample(self, unit: Unit, seconds: float) -> int:
+        """Scan a row group's first batches, for some seconds, and write nothing.
+
+        Returns:
+            UTF-8 bytes of the scanned texts.
+
+        Raises:
+            Unreadable: It cannot be read.
+        """
+        until = time.perf_counter() + seconds
+        tally = Tally()
+        with open_row_groups(unit.file) as shard:
+            schema = output_schema(shard.schema_arrow)
+            for batch in iter_batches(shard, unit.group):
+                self._scan_batch(batch, None, schema, unit.limit, tally)
+                if time.perf_counter() >= until:
+                    break
+        return tally.text_bytes
 
     def _write_part(self, unit: Unit, tally: Tally) -> int:
         with open_row_groups(unit.file) as shard:

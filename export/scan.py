@@ -1,6 +1,6 @@
 """Scan parquet shards: plan, hand row groups to an engine, join what comes back, keep account.
 
-find_shards -> plan_scan -> run_scan: an engine (processes here, or Ray) runs `UnitScanner` on each
+find_shards -> plan_scan -> scan: an engine (processes here, or Ray) runs `UnitScanner` on each
 row group, this process joins the parts of a shard to its output as soon as the last one is there.
 """
 
@@ -117,7 +117,7 @@ def plan_scan(inputs: Sequence[str], config: ScanConfig) -> Plan:
     if not shards:
         file = files[0]
         raise ConfigError(
-            f"{shown_path(Path(file.address))}: {unreadable[file.relative]}"
+            f"{shown_path(file.address)}: {unreadable[file.relative]}"
             + (f" (nor can the other {len(files) - 1} be scanned)" if len(files) > 1 else "")
         )
     spans = _find_spans(shards, unreadable, config) if config.from_spans else {}
@@ -215,7 +215,7 @@ def local_engine(jobs: int) -> Engine:
     return run
 
 
-def run_scan(
+def scan(
     plan: Plan,
     output: Path,
     engine: Engine,

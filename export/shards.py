@@ -109,8 +109,8 @@ def find_shards(inputs: Sequence[str]) -> list[ShardFile]:
         other = places.setdefault(shard.relative, shard.address)
         if other is not shard.address:
             raise ConfigError(
-                f"{shown_path(Path(shard.address))}: its output would be that of "
-                f"{shown_path(Path(other))}; scan them apart, or give the directory above both"
+                f"{shown_path(shard.address)}: its output would be that of "
+                f"{shown_path(other)}; scan them apart, or give the directory above both"
             )
     return found
 

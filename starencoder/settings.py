@@ -29,6 +29,7 @@ _SHARED: Mapping[str, type] = {
 _BY_COMMAND: Mapping[str, Mapping[str, type]] = {
     "detect": {"format": str, "exit-zero": bool},
     "redact": {"operator": str},
+    "scan": {"mode": str, "operator": str, "text-column": str, "language-column": str},
 }
 _TYPE_NAMES = {
     str: "a string",
