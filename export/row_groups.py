@@ -9,7 +9,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +32,7 @@ from export.shards import (
     open_row_groups,
     output_schema,
 )
+from export.texts import LONG_BYTES, LongText, TextBuilder
 from pii.detect import Detector, load_detector, model_folder
 from pii.labels import LABELS
 from pii.redact import OPERATORS
@@ -43,7 +44,10 @@ from starencoder.errors import OutputError, reason_of
 MODES = ("redact", "annotate")
 NULL, NOT_UTF8 = "null", "not UTF-8"
 NOT_SELECTED, BEYOND_LIMIT = "language not selected", "beyond --limit"
+NOT_ANNOTATED = "not annotated"
 NO_LANGUAGE = "not stated"
+LONG = "long"
+"""In place of a form: a text that is too long to be looked at as a whole."""
 SCORE_BINS = 20
 """Of the histograms of scores, from 0 to 1."""
 
@@ -312,7 +316,7 @@ class UnitScanner:
         config = self._config
         name = language_column(batch.schema, config.columns)
         languages = _languages(batch, name)
-        texts: dict[int, str] = {}
+        texts: dict[int, str | LongText] = {}
         dropped: set[int] = set()
         column = batch.column(config.columns.text)
         for row, (value, language) in enumerate(zip(column, languages, strict=True)):
@@ -327,7 +331,7 @@ class UnitScanner:
             elif not value.is_valid:
                 reason = NULL
             elif earlier is not None and earlier[row] is None:
-                reason = "not annotated"
+                reason = NOT_ANNOTATED
             else:
                 text = _decoded(value)
                 reason = NOT_UTF8 if text is None else ""
@@ -336,36 +340,75 @@ class UnitScanner:
                 continue
             texts[row] = text
             tally.scanned += 1
-            tally.text_bytes += len(value.as_buffer())
-        forms = {row: read_form(text) for row, text in texts.items()}
-        spans = self._find(forms, earlier)
-        redacted: dict[int, bytes] = {}
-        for row, text in texts.items():
-            tally.forms[forms[row].kind] += 1
+            tally.text_bytes += value.as_buffer().size
+        forms = {row: read_form(text) for row, text in texts.items() if isinstance(text, str)}
+        spans = self._find(texts, forms, earlier)
+        for row in texts:
+            tally.forms[forms[row].kind if row in forms else LONG] += 1
             tally.add_spans(languages[row], spans[row])
-            if config.mode == "redact" and spans[row]:
-                new = apply_form(text, forms[row], spans[row], OPERATORS[config.operator]).text
-                if new != text:
-                    redacted[row] = new.encode()
-        tally.modified += len(redacted)
         kept = [row for row in range(batch.num_rows) if row not in dropped]
         tally.rows_out += len(kept)
-        return _output_batch(batch, schema, config.columns.text, kept, spans, redacted)
+        modified = {row for row, found in spans.items() if found and config.mode == "redact"}
+        if modified:
+            column, modified = self._redacted(column, kept, texts, forms, spans)
+        elif dropped:
+            column = column.take(pa.array(kept, pa.int64()))
+        tally.modified += len(modified)
+        return _output_batch(batch, schema, config.columns.text, column, kept, spans, modified)
+
+    def _redacted(
+        self,
+        column: pa.Array,
+        kept: Sequence[int],
+        texts: Mapping[int, "str | LongText"],
+        forms: Mapping[int, Form],
+        spans: Mapping[int, Sequence[Span]],
+    ) -> tuple[pa.Array, set[int]]:
+        """The kept rows of the text column with their spans replaced, and which have changed."""
+        operator = OPERATORS[self._config.operator]
+        builder = TextBuilder()
+        modified = set()
+        for row in kept:
+            value, text = column[row], texts.get(row)
+            if not value.is_valid:
+                builder.append_null()
+                continue
+            old = memoryview(value.as_buffer())
+            if not spans.get(row):
+                builder.append(old)
+                continue
+            if isinstance(text, str):
+                new = apply_form(text, forms[row], spans[row], operator).text.encode()
+                builder.append(new)
+                changed = new != old
+            else:
+                assert text is not None
+                *pieces, rest = text.iter_redacted(spans[row], operator)
+                builder.append(*pieces, rest)
+                changed = bool(pieces)
+            if changed:
+                modified.add(row)
+        return builder.finish(column.type), modified
 
     def _find(
-        self, forms: Mapping[int, Form], earlier: Sequence[list[Span] | None] | None
+        self,
+        texts: Mapping[int, "str | LongText"],
+        forms: Mapping[int, Form],
+        earlier: Sequence[list[Span] | None] | None,
     ) -> dict[int, list[Span]]:
         """The spans of each row, by its number."""
         if earlier is not None:
-            spans = {row: earlier[row] or [] for row in forms}
+            spans = {row: earlier[row] or [] for row in texts}
         else:
             assert self._detector is not None
-            texts = [text for form in forms.values() for text in form.texts]
-            found = iter(self._detector.detect_all(texts))
-            spans = {
-                row: form.to_original(list(itertools.islice(found, len(form.texts))))
-                for row, form in forms.items()
-            }
+            parts = {row: forms[row].texts if row in forms else (texts[row],) for row in texts}
+            found = iter(
+                self._detector.detect_all([text for own in parts.values() for text in own])
+            )
+            spans = {}
+            for row, own in parts.items():
+                inner = list(itertools.islice(found, len(own)))
+                spans[row] = forms[row].to_original(inner) if row in forms else inner[0]
         config = self._config
         return {
             row: [
@@ -391,15 +434,17 @@ def _languages(batch: pa.RecordBatch, column: str | None) -> list[str]:
     if column is None:
         return [NO_LANGUAGE] * batch.num_rows
     return [
-        (_decoded(value) if value.is_valid else None) or NO_LANGUAGE
+        (value.as_buffer().to_pybytes().decode("utf-8", "replace") if value.is_valid else "")
+        or NO_LANGUAGE
         for value in batch.column(column)
     ]
 
 
-def _decoded(value: pa.Scalar) -> str | None:
+def _decoded(value: pa.Scalar) -> str | LongText | None:
     """A string's text; None if its bytes are none."""
+    data = memoryview(value.as_buffer())
     try:
-        return str(value.as_py())
+        return str(data, "utf-8") if len(data) < LONG_BYTES else LongText(data)
     except UnicodeDecodeError:
         return None
 
@@ -420,26 +465,25 @@ def _output_batch(
     batch: pa.RecordBatch,
     schema: pa.Schema,
     text_column: str,
+    texts: pa.Array,
     kept: Sequence[int],
     spans: Mapping[int, Sequence[Span]],
-    redacted: Mapping[int, bytes],
+    modified: Collection[int],
 ) -> pa.RecordBatch:
-    """A batch with its texts redacted and the two columns of a scan, the kept rows of it."""
+    """The kept rows of a batch, with other texts and the two columns of a scan."""
     columns = []
     for column in schema:
         if column.name == SPANS_COLUMN:
             values = [_as_structs(spans[row]) if row in spans else None for row in kept]
             columns.append(pa.array(values, SPANS_TYPE))
-            continue
-        if column.name == MODIFIED_COLUMN:
-            columns.append(pa.array([row in redacted for row in kept], pa.bool_()))
-            continue
-        array = batch.column(column.name)
-        if len(kept) < batch.num_rows:
-            array = array.take(pa.array(kept, pa.int64()))
-        if column.name == text_column and redacted:
-            array = _replaced(array, kept, redacted)
-        columns.append(array)
+        elif column.name == MODIFIED_COLUMN:
+            columns.append(pa.array([row in modified for row in kept], pa.bool_()))
+        elif column.name == text_column:
+            columns.append(texts)
+        elif len(kept) < batch.num_rows:
+            columns.append(batch.column(column.name).take(pa.array(kept, pa.int64())))
+        else:
+            columns.append(batch.column(column.name))
     return pa.record_batch(columns, schema=schema)
 
 
@@ -455,16 +499,6 @@ def _as_structs(spans: Sequence[Span]) -> list[dict[str, object]]:
         }
         for span in spans
     ]
-
-
-def _replaced(array: pa.Array, kept: Sequence[int], redacted: Mapping[int, bytes]) -> pa.Array:
-    # As bytes: rows that are not UTF-8 stay as they are.
-    binary = pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()
-    values = [
-        redacted[row] if row in redacted else value.as_py()
-        for row, value in zip(kept, array.view(binary), strict=True)
-    ]
-    return pa.array(values, binary).view(array.type)
 
 
 @contextmanager

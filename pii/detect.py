@@ -15,7 +15,7 @@ from pii.labels import LABELS, OPERATING_POINTS, check_labels
 from pii.patterns import find_patterns
 from pii.propagate import REPEATED, merge_repeated, repeated_values
 from pii.spans import Span, resolve_overlaps
-from pii.windows import LONGEST_WINDOW, iter_windows, join_windows
+from pii.windows import LONGEST_WINDOW, Text, iter_windows, join_windows
 from starencoder.errors import ConfigError
 from starencoder.names import closest
 
@@ -62,11 +62,11 @@ class Detector:
         """Find the spans of a text, of every kind, sorted and without overlaps."""
         return self.detect_all([text])[0]
 
-    def detect_all(self, texts: Sequence[str]) -> list[list[Span]]:
+    def detect_all(self, texts: Sequence[Text]) -> list[list[Span]]:
         """Find the spans of several texts, whose chunks are read together."""
         windows = [list(iter_windows(text)) for text in texts]
         parts, again = itertools.tee(
-            text if len(own) == 1 else text[window.start : window.end]
+            text[window.start : window.end]
             for text, own in zip(texts, windows, strict=True)
             for window in own
         )

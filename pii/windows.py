@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pii.spans import Span
 
@@ -15,6 +16,15 @@ _LATEST_CUT = 0.9
 """A window ends after a line end in its last tenth, if there is one."""
 
 
+class Text(Protocol):
+    """A `str`, or what makes the parts of one when they are asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> str: ...
+    def rfind(self, value: str, start: int, end: int, /) -> int:
+        """As of a `str`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A part of a text: `[start, end)` is read, spans that begin in `[first, last)` are kept."""
@@ -25,7 +35,7 @@ class Window:
     last: int
 
 
-def iter_windows(text: str) -> Iterator[Window]:
+def iter_windows(text: Text) -> Iterator[Window]:
     """Cut a text; an empty one has one window."""
     first = 0
     while True:

@@ -19,6 +19,8 @@ import export.row_groups
 import export.scan
 import export.scan_dir
 import export.shards
+import export.texts
+import pii.windows
 from export.row_groups import ChunkCache, ScanConfig
 from export.scan import local_engine, plan_scan
 from pii.redactor import Redactor
@@ -172,6 +174,24 @@ def test_a_text_that_is_not_utf_8_stays_as_it_is_and_is_counted(tmp_path):
     assert EMAIL.encode() not in texts[0]
     assert out["pii_spans"].to_pylist()[1] is None
     assert account.tally.not_scanned == {"not UTF-8": 1, "null": 1}
+
+
+def test_a_very_long_text_is_redacted_in_pieces_as_it_would_be_at_once(tmp_path, monkeypatch):
+    texts = [f"{i} é😀 {EMAIL}\n" * 50 for i in range(4)] + [None, "short"]
+    write(tmp_path / "in.parquet", table_of(texts), rows=6)
+    run([tmp_path / "in.parquet"], tmp_path / "at-once")
+    for module, name, value in [
+        (export.row_groups, "LONG_BYTES", 500),
+        (export.texts, "_BLOCK", 64),
+        (pii.windows, "LONGEST_WINDOW", 600),
+        (pii.windows, "_CONTEXT", 100),
+    ]:
+        monkeypatch.setattr(module, name, value)
+
+    account = run([tmp_path / "in.parquet"], tmp_path / "in-pieces")
+
+    assert account.tally.forms == {"long": 4, "plain": 1}
+    assert content(tmp_path / "in-pieces") == content(tmp_path / "at-once")
 
 
 @pytest.mark.parametrize("drop", [False, True])

@@ -1,0 +1,56 @@
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import export.texts
+from export.texts import LongText, TextBuilder
+from pii.redact import redact, starcoder_operator, tag_operator
+from pii.spans import Span
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(export.texts, "_BLOCK", 5)
+
+
+texts = st.text(alphabet="ab\né€\U0001f600", max_size=40)
+
+
+@given(text=texts, start=st.integers(0, 45), end=st.integers(0, 45))
+def test_parts_of_a_long_text_are_those_of_the_string(text, start, end):
+    long = LongText(memoryview(text.encode()))
+    assert len(long) == len(text)
+    assert long[start:end] == text[start:end]
+    assert long.rfind("\n", start, end) == text.rfind("\n", start, end)
+
+
+@given(text=texts, cuts=st.sets(st.integers(0, 40), max_size=8))
+@pytest.mark.parametrize("operator", [tag_operator, starcoder_operator])
+def test_a_long_text_is_redacted_as_the_string_is(text, cuts, operator):
+    places = sorted(cut for cut in cuts if cut <= len(text))
+    spans = [
+        Span(start=a, end=b, label="NAME") for a, b in zip(places[::2], places[1::2], strict=False)
+    ]
+    pieces = LongText(memoryview(text.encode())).iter_redacted(spans, operator)
+    assert b"".join(pieces).decode() == redact(text, spans, operator).text
+
+
+def test_bytes_that_are_no_text_are_refused():
+    for broken in (b"abcdefgh\xff", b"abcd\xe2\x82", b"\x80"):
+        with pytest.raises(UnicodeDecodeError):
+            LongText(memoryview(broken))
+
+
+@given(values=st.lists(st.none() | st.text(max_size=5)))
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_a_column_is_built_as_arrow_does(values, kind):
+    builder = TextBuilder()
+    for value in values:
+        if value is None:
+            builder.append_null()
+        else:
+            builder.append(value.encode()[:2], value.encode()[2:])
+    built = builder.finish(kind)
+    built.validate(full=True)
+    assert built.equals(pa.array(values, kind))
