@@ -18,7 +18,8 @@ DEEPEST = 100
 
 _START = re.compile(r"\ufeff?[ \t\r\n]*+\{")
 _TOKEN = re.compile(
-    r'"(?P<body>[^"\\]*+(?:\\.[^"\\]*+)*+)"(?P<key>[ \t\r\n]*+:)?|[{}\[\]]', re.DOTALL
+    r'"(?P<body>[^"\\]*+(?:\\.[^"\\]*+)*+)(?:"(?P<key>[ \t\r\n]*+:)?|(?P<unclosed>))|[{}\[\]]',
+    re.DOTALL,
 )
 
 # Names of the format (nbformat 3 and 4): an object that lost one of them would be no notebook.
@@ -91,9 +92,9 @@ def read_notebook(text: str) -> Form | None:
         _read(text, builder)
         if not _is_notebook(json.loads(text.removeprefix("\ufeff"), parse_int=_no_number)):
             return None
+        return builder.form("notebook", is_json=True)
     except ValueError:
         return None
-    return builder.form("notebook", is_json=True)
 
 
 def _no_number(digits: str) -> int:
@@ -124,8 +125,8 @@ def _read(text: str, builder: TextBuilder) -> None:
         start, end = match.span("body")
         if start < 0:
             _follow_bracket(text, match.start(), opened, builder)
-        elif not opened:
-            raise ValueError("a string outside of the object")
+        elif not opened or match["unclosed"] is not None:
+            raise ValueError("a string outside of the object, or without an end")
         elif match["key"]:
             key = opened[-1].key = text[start:end]
             if key not in _FORMAT_KEYS and _MIME.fullmatch(key) is None:

@@ -5,6 +5,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pii.spans import Span
 
@@ -15,9 +16,11 @@ _ESCAPE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of what is read that stands in the original too. Spans never cross two of them."""
+class Segment(NamedTuple):
+    """A stretch of what is read that stands in the original too. Spans never cross two of them.
+
+    A tuple, as a notebook of 5 MB has 80,000.
+    """
 
     start: int
     """Where it begins in what is read, in code points; `end` likewise."""
@@ -151,38 +154,40 @@ class TextBuilder:
     def __init__(self, original: str) -> None:
         self._original = original
         self._parts: list[str] = []
-        self._segments: list[Segment] = []
-        self._length = 0
+        self._places: list[tuple[int, int] | None] = []
+        """Where each part stands in the original, if it does."""
+        self._escaped: list[int] = []
+        """The parts whose escapes are to be resolved."""
 
     def say(self, text: str) -> None:
         """Add what stands only here, such as a line end between two comments."""
         self._parts.append(text)
-        self._length += len(text)
+        self._places.append(None)
 
     def take(self, start: int, end: int) -> None:
         """Add characters of the original as they are."""
-        self._add(self._original[start:end], start, end, escaped=False)
+        self._parts.append(self._original[start:end])
+        self._places.append((start, end))
 
     def take_escaped(self, start: int, end: int) -> None:
-        """Add what a stretch of the inside of a JSON string stands for.
-
-        Raises:
-            ValueError: It is no such stretch.
-        """
-        raw = self._original[start:end]
-        text = json.loads(f'"{raw}"') if "\\" in raw else raw
-        self._add(text, start, end, escaped=len(text) != len(raw))
-
-    def _add(self, text: str, start: int, end: int, *, escaped: bool) -> None:
-        if text:
-            place = self._length
-            self._segments.append(Segment(place, place + len(text), start, end, escaped))
-            self.say(text)
+        """Add what a stretch of the inside of a JSON string stands for."""
+        self.take(start, end)
+        if "\\" in self._parts[-1]:
+            self._escaped.append(len(self._parts) - 1)
 
     def form(
         self, kind: str, known: Iterable[tuple[Span, str | None]] = (), *, is_json: bool = False
     ) -> Form:
-        """The form with all that was added as its one text."""
+        """The form with all that was added as its one text.
+
+        Raises:
+            ValueError: What was taken as escaped is not the inside of JSON strings.
+        """
+        # All at once is five times as fast as one by one.
+        raw = '","'.join([self._parts[at] for at in self._escaped])
+        decoded = json.loads(f'["{raw}"]') if self._escaped else []
+        for at, part in zip(self._escaped, decoded, strict=True):
+            self._parts[at] = part
         text = "".join(self._parts)
         if not text.isascii():
             text = _SURROGATE.sub("\ufffd", text)  # a tokenizer refuses half a character
@@ -190,7 +195,15 @@ class TextBuilder:
             kind=kind,
             original=self._original,
             texts=(text,),
-            segments=(tuple(self._segments),),
+            segments=(tuple(self._segments()),),
             known=tuple(known),
             is_json=is_json,
         )
+
+    def _segments(self) -> Iterator[Segment]:
+        start = 0
+        for part, place in zip(self._parts, self._places, strict=True):
+            end = start + len(part)
+            if place is not None and part:
+                yield Segment(start, end, *place, place[1] - place[0] != len(part))
+            start = end
