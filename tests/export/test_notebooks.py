@@ -259,6 +259,14 @@ def test_a_long_secret_in_base64_is_no_picture():
     assert secret in read_form(text).texts[0]
 
 
+def test_text_after_the_beginning_of_a_picture_is_read():
+    text = json.dumps(
+        version_4(cells=[code_cell("x", [bundle(**{"image/png": "iVBORw0KGgo" * 20 + VALUE})])])
+    )
+
+    assert VALUE in read_form(text).texts[0]
+
+
 def test_names_of_the_format_are_never_found():
     text = json.dumps(version_4(cells=[code_cell("x", [stream("y")])]))
     form = read_form(text)
