@@ -32,7 +32,7 @@ from export.shards import (
     open_row_groups,
     output_schema,
 )
-from export.texts import LONG_BYTES, LongText, TextBuilder
+from export.texts import LONG_BYTES, LongText, TextBuilder, bytes_of
 from pii.detect import Detector, load_detector, model_folder
 from pii.labels import LABELS
 from pii.redact import OPERATORS
@@ -287,12 +287,18 @@ class UnitScanner:
         assert unit.spans is not None
         text = self._config.columns.text
         with open_row_groups(unit.spans) as earlier:
-            rows = _iter_rows(iter_batches(earlier, unit.group), (text, SPANS_COLUMN))
+            rows = (
+                row
+                for batch in iter_batches(earlier, unit.group)
+                for row in zip(
+                    bytes_of(batch.column(text)), batch.column(SPANS_COLUMN), strict=True
+                )
+            )
             for batch in batches:
                 found: list[list[Span] | None] = []
-                for value in batch.column(text):
-                    own, spans = next(rows, (None, None))
-                    if own is None or own.as_buffer() != value.as_buffer():
+                for value in bytes_of(batch.column(text)):
+                    own, spans = next(rows, (b"", None))
+                    if spans is None or own != value:
                         raise Unreadable(
                             f"row group {unit.group} has other texts than {self._config.from_spans}"
                             "; annotate it again"
@@ -319,7 +325,8 @@ class UnitScanner:
         texts: dict[int, str | LongText] = {}
         dropped: set[int] = set()
         column = batch.column(config.columns.text)
-        for row, (value, language) in enumerate(zip(column, languages, strict=True)):
+        old = bytes_of(column)
+        for row, (value, language) in enumerate(zip(old, languages, strict=True)):
             tally.rows_in += 1
             reason, text = "", None
             if config.languages and language not in config.languages:
@@ -328,7 +335,7 @@ class UnitScanner:
                     dropped.add(row)
             elif limit is not None and tally.scanned >= limit:
                 reason = BEYOND_LIMIT
-            elif not value.is_valid:
+            elif value is None:
                 reason = NULL
             elif earlier is not None and earlier[row] is None:
                 reason = NOT_ANNOTATED
@@ -340,7 +347,7 @@ class UnitScanner:
                 continue
             texts[row] = text
             tally.scanned += 1
-            tally.text_bytes += value.as_buffer().size
+            tally.text_bytes += len(value or b"")
         forms = {row: read_form(text) for row, text in texts.items() if isinstance(text, str)}
         spans = self._find(texts, forms, earlier)
         for row in texts:
@@ -350,7 +357,7 @@ class UnitScanner:
         tally.rows_out += len(kept)
         modified = {row for row, found in spans.items() if found and config.mode == "redact"}
         if modified:
-            column, modified = self._redacted(column, kept, texts, forms, spans)
+            column, modified = self._redacted(column.type, old, kept, texts, forms, spans)
         elif dropped:
             column = column.take(pa.array(kept, pa.int64()))
         tally.modified += len(modified)
@@ -358,7 +365,8 @@ class UnitScanner:
 
     def _redacted(
         self,
-        column: pa.Array,
+        kind: pa.DataType,
+        old: Sequence[memoryview | None],
         kept: Sequence[int],
         texts: Mapping[int, "str | LongText"],
         forms: Mapping[int, Form],
@@ -369,18 +377,17 @@ class UnitScanner:
         builder = TextBuilder()
         modified = set()
         for row in kept:
-            value, text = column[row], texts.get(row)
-            if not value.is_valid:
+            value, text = old[row], texts.get(row)
+            if value is None:
                 builder.append_null()
                 continue
-            old = memoryview(value.as_buffer())
             if not spans.get(row):
-                builder.append(old)
+                builder.append(value)
                 continue
             if isinstance(text, str):
                 new = apply_form(text, forms[row], spans[row], operator).text.encode()
                 builder.append(new)
-                changed = new != old
+                changed = new != value
             else:
                 assert text is not None
                 *pieces, rest = text.iter_redacted(spans[row], operator)
@@ -388,7 +395,7 @@ class UnitScanner:
                 changed = bool(pieces)
             if changed:
                 modified.add(row)
-        return builder.finish(column.type), modified
+        return builder.finish(kind), modified
 
     def _find(
         self,
@@ -434,26 +441,17 @@ def _languages(batch: pa.RecordBatch, column: str | None) -> list[str]:
     if column is None:
         return [NO_LANGUAGE] * batch.num_rows
     return [
-        (value.as_buffer().to_pybytes().decode("utf-8", "replace") if value.is_valid else "")
-        or NO_LANGUAGE
-        for value in batch.column(column)
+        (str(value, "utf-8", "replace") if value is not None else "") or NO_LANGUAGE
+        for value in bytes_of(batch.column(column))
     ]
 
 
-def _decoded(value: pa.Scalar) -> str | LongText | None:
-    """A string's text; None if its bytes are none."""
-    data = memoryview(value.as_buffer())
+def _decoded(data: memoryview) -> str | LongText | None:
+    """A row's text; None if its bytes are none."""
     try:
         return str(data, "utf-8") if len(data) < LONG_BYTES else LongText(data)
     except UnicodeDecodeError:
         return None
-
-
-def _iter_rows(
-    batches: Iterable[pa.RecordBatch], names: Sequence[str]
-) -> Iterator[tuple[pa.Scalar, ...]]:
-    for batch in batches:
-        yield from zip(*(batch.column(name) for name in names), strict=True)
 
 
 def _spans_of(value: pa.Scalar) -> list[Span] | None:

@@ -1,5 +1,6 @@
 """Texts of a column as their bytes: very long ones are never decoded as a whole."""
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +14,21 @@ LONG_BYTES = 1 << 25
 """UTF-8 bytes from which on a text is not decoded as a whole."""
 
 _BLOCK = 1 << 20
+
+
+def bytes_of(column: pa.Array) -> list[memoryview | None]:
+    """The UTF-8 bytes of each row of strings or large strings, not copied; None for null."""
+    width = np.int64 if pa.types.is_large_string(column.type) else np.int32
+    _, offsets, data = column.buffers()
+    if offsets is None or not len(column):  # no row, or nothing but nulls
+        return [None] * len(column)
+    ends = np.frombuffer(offsets, width)[column.offset : column.offset + len(column) + 1].tolist()
+    whole = memoryview(data) if data is not None else memoryview(b"")
+    valid = column.is_valid().to_pylist()
+    return [
+        whole[start:end] if is_valid else None
+        for (start, end), is_valid in zip(itertools.pairwise(ends), valid, strict=True)
+    ]
 
 
 class LongText:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import export.texts
-from export.texts import LongText, TextBuilder
+from export.texts import LongText, TextBuilder, bytes_of
 from pii.redact import redact, starcoder_operator, tag_operator
 from pii.spans import Span
 
@@ -54,3 +54,11 @@ def test_a_column_is_built_as_arrow_does(values, kind):
     built = builder.finish(kind)
     built.validate(full=True)
     assert built.equals(pa.array(values, kind))
+
+
+@given(values=st.lists(st.none() | st.text(max_size=5)), cut=st.integers(0, 5))
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_the_bytes_of_a_column_are_those_of_its_strings(values, cut, kind):
+    column = pa.array(values, kind).slice(cut)
+    found = [None if data is None else str(data, "utf-8") for data in bytes_of(column)]
+    assert found == values[cut:]
