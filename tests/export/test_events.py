@@ -52,6 +52,14 @@ def test_authors_and_mentions_get_the_same_pseudonym_in_all_events():
     ]
 
 
+def test_the_detector_reads_one_field_a_line_and_no_author():
+    form = form_of_events(
+        [{"author": "zoe", "title": "a", "text": "b"}, {"author": "x", "text": "c"}]
+    )
+
+    assert form.form.texts == ("a\nb\nc\n",)
+
+
 @given(events=events)
 def test_events_are_redacted_field_by_field(events):
     for before, after in zip(events, redacted(events), strict=True):
