@@ -4,7 +4,7 @@ The markers themselves are never read: a line end stands for each of them.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -115,25 +115,38 @@ def _read_issue(text: str, parts: Iterable[Part], builder: TextBuilder) -> Form:
     for marker, start, end in parts:
         author = _author(text, start, end, is_head=is_head) if marker else None
         if author is None:
-            _take(text, builder, start, end)
+            take_without_pseudonyms(text, builder, start, end)
             others += [(start, end)] if marker else []
         else:
             authors.append(author)
-            _take(text, builder, start, author[0])
-            _take(text, builder, author[1] + 1, end)
+            take_without_pseudonyms(text, builder, start, author[0])
+            take_without_pseudonyms(text, builder, author[1] + 1, end)
             others += [(start, author[0]), (author[1], end)]
         builder.say("\n")
         is_head = is_head and (not marker or not text[start:end].strip())
+    return builder.form("issue", known_accounts(text, authors, others))
+
+
+def known_accounts(
+    text: str, authors: Sequence[Extent], others: Iterable[Extent]
+) -> list[tuple[Span, str]]:
+    """The spans of a thread's authors and of their mentions, each with its pseudonym.
+
+    Args:
+        text: The thread.
+        authors: Where the authors of its comments stand, in order.
+        others: Where they may be mentioned.
+    """
     pseudonyms = choose_pseudonyms(text, (text[start:end] for start, end in authors))
     known = list(_mentions(text, others, pseudonyms))
     for start, end in authors:
         pseudonym = pseudonyms.by_login.get(_account(text[start:end]))
         if pseudonym is not None:
             known.append((_username(start, end, "author"), pseudonym))
-    return builder.form("issue", sorted(known, key=lambda item: item[0].start))
+    return sorted(known, key=lambda item: item[0].start)
 
 
-def _take(text: str, builder: TextBuilder, start: int, end: int) -> None:
+def take_without_pseudonyms(text: str, builder: TextBuilder, start: int, end: int) -> None:
     """Add text; pseudonyms that are there already are read, but never found."""
     for match in _PSEUDONYM.finditer(text, start, end):
         builder.take(start, match.start())
@@ -215,22 +228,25 @@ def _mentions(
     text: str, extents: Iterable[Extent], pseudonyms: Pseudonyms
 ) -> Iterator[tuple[Span, str]]:
     """Where accounts are named: after an @, as a profile's address, or by a distinct name alone."""
-    if not pseudonyms.by_login:
+    by_login = pseudonyms.by_login
+    if not by_login:
         return
     for from_, to in extents:
         for match in _WORD.finditer(text, from_, to):
-            start, end = match.span()
             login = match[0].lower()
-            if login not in pseudonyms.by_login:
+            start = match.start()
+            if login not in by_login:
+                if login[0] not in "-_" and login[-1] not in "-_" and "-patch-" not in login:
+                    continue  # almost every word
                 start += len(login) - len(login.lstrip("-_"))
                 login = login.strip("-_")
-                branch = _BRANCH.fullmatch(login) if "-patch-" in login else None
+                branch = _BRANCH.fullmatch(login)
                 login = branch["login"] if branch is not None else login
-                end = start + len(login)
-                if login not in pseudonyms.by_login:
+                if login not in by_login:
                     continue
+            end = start + len(login)
             if _is_named(text, start, end, is_bare=login in pseudonyms.bare):
-                yield _username(start, end, "mention"), pseudonyms.by_login[login]
+                yield _username(start, end, "mention"), by_login[login]
 
 
 def _is_named(text: str, start: int, end: int, *, is_bare: bool) -> bool:

@@ -254,6 +254,24 @@ def test_whatever_is_found_markers_stay_and_spans_are_apart(start, rest, data):
     assert all(end <= begin for end, begin in zip(ends, begins, strict=True))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("<issue_start>" * 100_000, "<issue_start>" + " " * 1_000_000),
+        *("<issue_start>" + "a:" * 500_000, "<issue_start>zo-k: " + "_-" * 500_000),
+        "<issue_start>" + "zo-k: -patch-1\n<issue_comment>" * 50_000,
+        "<issue_start>zo-k: " + "-patch-" * 200_000,
+        "<commit_before><commit_after><commit_msg>" + ("Aa-by: " + "a " * 1000 + "\n") * 500,
+        *("<reponame>" * 100_000, " " * 1_000_000),
+    ],
+    ids=lambda text: text[:40].strip(),
+)
+def test_a_hostile_megabyte_is_read_at_once(text):
+    form = read_form(text)
+
+    assert form.to_original([[]]) == [span for span, _ in form.known]
+
+
 @given(start=starts, rest=marked)
 def test_redacting_a_second_time_changes_no_author(start, rest):
     once = redacted(start + rest)
