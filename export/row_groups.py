@@ -32,7 +32,7 @@ from export.shards import (
     open_row_groups,
     output_schema,
 )
-from export.texts import LONG_BYTES, LongText, TextBuilder, bytes_of
+from export.texts import LONG_BYTES, LongText, ColumnBuilder, bytes_of
 from pii.detect import Detector, load_detector, model_folder
 from pii.labels import LABELS
 from pii.redact import OPERATORS
@@ -374,7 +374,7 @@ class UnitScanner:
     ) -> tuple[pa.Array, set[int]]:
         """The kept rows of the text column with their spans replaced, and which have changed."""
         operator = OPERATORS[self._config.operator]
-        builder = TextBuilder()
+        builder = ColumnBuilder()
         modified = set()
         for row in kept:
             value, text = old[row], texts.get(row)

@@ -91,7 +91,7 @@ class LongText:
         return self._bytes[block] + len(self[self._chars[block] : char].encode())
 
 
-class TextBuilder:
+class ColumnBuilder:
     """Makes a column of texts from their bytes, which are copied once."""
 
     def __init__(self) -> None:

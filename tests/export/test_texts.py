@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import export.texts
-from export.texts import LongText, TextBuilder, bytes_of
+from export.texts import LongText, ColumnBuilder, bytes_of
 from pii.redact import redact, starcoder_operator, tag_operator
 from pii.spans import Span
 
@@ -45,7 +45,7 @@ def test_bytes_that_are_no_text_are_refused():
 @given(values=st.lists(st.none() | st.text(max_size=5)))
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
 def test_a_column_is_built_as_arrow_does(values, kind):
-    builder = TextBuilder()
+    builder = ColumnBuilder()
     for value in values:
         if value is None:
             builder.append_null()
