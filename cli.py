@@ -813,6 +813,7 @@ def run_pseudo_label(arguments: argparse.Namespace) -> int:
     """Write labelled windows of unlabelled files."""
     from tqdm import tqdm
 
+    from pii.files import shown_path
     from pii.pseudo_label import load_config, pseudo_label
 
     _check_outputs([arguments.output], [*arguments.paths, arguments.config])
@@ -826,7 +827,9 @@ def run_pseudo_label(arguments: argparse.Namespace) -> int:
             on_document=bar.update,
         )
     _write(report.text())
-    return 0
+    for path, reason in report.unreadable.items():
+        _say(f"{shown_path(path)}: cannot be read ({reason})")
+    return CANNOT_READ if report.unreadable else 0
 
 
 def _add_gold_arguments(parser: argparse.ArgumentParser, *, several: str = "") -> None:
