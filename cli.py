@@ -749,7 +749,10 @@ def add_train_router_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=48, help="of embeddings and convolutions")
     parser.add_argument("--epochs", type=int, default=8, help="times that all spans are seen")
     parser.add_argument(
-        "--lost", type=float, default=0.003, help="share of held-out spans that may be lost"
+        "--lost",
+        type=float,
+        default=0.003,
+        help="share of the spans that may be lost in packages that choose",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=0, help="processes; default: one per core")
