@@ -42,7 +42,7 @@ from pii.propagate import (
 from pii.redact import OPERATORS, Redaction, redact
 from pii.redactor import Redactor
 from pii.report import Finding, findings_of
-from pii.spans import Span
+from pii.spans import Span, without_examples
 from pii.workers import Crash, default_jobs, run_ordered
 from starencoder.errors import OutputError
 
@@ -378,7 +378,7 @@ def process_bytes(work: Work, detect: Detect, path: Path, data: bytes) -> tuple[
         failed = work.action == "text"
         return FileResult(path=path, size=len(data), left_out=document, failed=failed), data
     found = detect(document.text)
-    spans = [span for span in found if work.include_examples or span.kind != "example"]
+    spans = found if work.include_examples else without_examples(found)
     common = functools.partial(
         FileResult,
         path=path,
