@@ -934,7 +934,10 @@ def add_train_router_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=48, help="of embeddings and convolutions")
     parser.add_argument("--epochs", type=int, default=8, help="times that all spans are seen")
     parser.add_argument(
-        "--lost", type=float, default=0.003, help="share of held-out spans that may be lost"
+        "--lost",
+        type=float,
+        default=0.003,
+        help="share of the spans that may be lost in packages that choose",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=0, help="processes; default: one per core")
@@ -998,6 +1001,7 @@ def run_pseudo_label(arguments: argparse.Namespace) -> int:
     """Write labelled windows of unlabelled files."""
     from tqdm import tqdm
 
+    from pii.files import shown_path
     from pii.pseudo_label import load_config, pseudo_label
 
     _check_outputs([arguments.output], [*arguments.paths, arguments.config])
@@ -1011,7 +1015,9 @@ def run_pseudo_label(arguments: argparse.Namespace) -> int:
             on_document=bar.update,
         )
     _write(report.text())
-    return 0
+    for path, reason in report.unreadable.items():
+        _say(f"{shown_path(path)}: cannot be read ({reason})")
+    return CANNOT_READ if report.unreadable else 0
 
 
 def _add_gold_arguments(parser: argparse.ArgumentParser, *, several: str = "") -> None:

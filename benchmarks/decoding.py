@@ -26,9 +26,9 @@ from pii.decode import decode_spans
 from pii.detect import EMBEDDED_MODEL, Detector
 from pii.evaluate import predict
 from pii.labels import LABELS, OUTSIDE, TAGS
-from pii.metrics import tag_entities
+from pii.metrics import MICRO, tag_entities
 from pii.resampling import Bootstrap
-from pii.scores import MICRO, GroupScores, Offsets, group_scores, tally
+from pii.scores import GroupScores, Offsets, group_scores, tally
 from pii.session import load_session
 from pii.spans import Span
 from pii.tagger import Probs, Tagger, load_tagger, tag_probabilities, tokenize_document

@@ -37,6 +37,7 @@ DETECT: list[str | Path] = [BIN / "starencoder", "detect", "--format", "jsonl", 
 COMMANDS: dict[str, list[str | Path]] = {
     "starencoder": DETECT,
     "starencoder --model none": [*DETECT, "--model", "none"],
+    "the same, one process": [*DETECT, "--model", "none", "--jobs", "1"],
     # It would ask the providers whether what it finds is valid, and by default it reads only what
     # git tracks. It uses as many cores as we do: all.
     "detect-secrets": [BIN / "detect-secrets", "scan", "--all-files", "--no-verify"],

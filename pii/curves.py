@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pii.annotations import Document
 from pii.labels import LABELS
-from pii.metrics import Counts, count_matches, match_spans, total
+from pii.metrics import MICRO, Counts, count_matches, match_spans, total
 from pii.spans import Span
 
 THRESHOLDS = tuple(round(0.20 + 0.02 * step, 2) for step in range(41))
@@ -65,13 +65,13 @@ def reliability(
             neither right nor wrong, and left out.
         predictions: The spans found in each, whatever their score.
     """
-    scored: dict[str, list[tuple[float, bool]]] = {label: [] for label in (*LABELS, "micro")}
+    scored: dict[str, list[tuple[float, bool]]] = {label: [] for label in (*LABELS, MICRO)}
     for document, predicted in zip(documents, predictions, strict=True):
         for outcome in match_spans(document.spans, predicted):
             if outcome.predicted is not None:
                 point = (outcome.predicted.score, outcome.gold is not None)
                 scored[outcome.predicted.label].append(point)
-                scored["micro"].append(point)
+                scored[MICRO].append(point)
     return {label: Reliability(_bins(points)) for label, points in scored.items()}
 
 

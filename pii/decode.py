@@ -85,7 +85,8 @@ def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Prob
         label = LABELS[run[0].label]
         # Offsets leave out spaces, so a word of a space alone has no length.
         weights = [max(1, word.end - word.start) for word in run]
-        score = round(float(np.average([word.score for word in run], weights=weights)), 4)
+        total = sum(word.score * weight for word, weight in zip(run, weights, strict=True))
+        score = round(total / sum(weights), 4)
         start, end = run[0].start, run[-1].end
         run.clear()
         # A later part of a word that was cut for its length, and is a span as a whole already.

@@ -14,11 +14,11 @@ from pii.annotations import Document
 from pii.curves import Reliability, Sweep, reliability, sweep
 from pii.detect import ROUTER, Detector, load_detector
 from pii.labels import LABELS
-from pii.metrics import match_spans, operating_points, pair_errors
+from pii.metrics import MICRO, match_spans, operating_points, pair_errors
 from pii.predictions import read_predictions
 from pii.resampling import Bootstrap, interval, randomisation_test
-from pii.scores import MICRO, GroupScores, Offsets, Tally, f1_of, group_scores, tally
-from pii.spans import Span
+from pii.scores import GroupScores, Offsets, Tally, f1_of, group_scores, tally
+from pii.spans import Span, without_examples
 from pii.tagger import tokenize_document
 from starencoder.config import CONFIG_FILE, read_config_json
 from starencoder.errors import CheckpointError, DataError
@@ -157,12 +157,8 @@ def evaluate(
 
 
 def predict(detector: Detector, documents: Sequence[Document]) -> list[list[Span]]:
-    """What `detect` reports by default for each document: all kinds but `example`."""
-    return [_reported(detector.detect(document.text)) for document in documents]
-
-
-def _reported(spans: Sequence[Span]) -> list[Span]:
-    return [span for span in spans if span.kind != "example"]
+    """What `detect` reports by default for each document."""
+    return [without_examples(detector.detect(document.text)) for document in documents]
 
 
 def _from_detector(
@@ -197,7 +193,7 @@ def _found_from(
     """What is reported of each document from a score on; None: from the detector's own."""
     thresholds = None if score is None else dict.fromkeys(LABELS, score)
     for document, spans in zip(documents, tagged, strict=True):
-        yield _reported(detector.combine(document.text, spans, thresholds))
+        yield without_examples(detector.combine(document.text, spans, thresholds))
 
 
 def _from_file(

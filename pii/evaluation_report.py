@@ -11,8 +11,9 @@ from pii.curves import THRESHOLDS
 from pii.error_browser import ERROR_STYLE, error_browser
 from pii.evaluate import NO_ENTITY, Evaluation, Scored, confusion
 from pii.labels import LABELS
+from pii.metrics import MICRO
 from pii.resampling import BOOTSTRAP_RESAMPLES, SHUFFLES
-from pii.scores import MICRO, GroupScores
+from pii.scores import GroupScores
 from starencoder.files import write_whole
 from starencoder.page import escaped, page, table, unit_chart
 from starencoder.text import plain

@@ -17,6 +17,9 @@ import numpy.typing as npt
 from pii.labels import LABELS, OPERATING_POINTS, TAGS
 from pii.spans import Span, overlap
 
+MICRO = "micro"
+"""Beside the labels, the counts and scores over all of them."""
+
 MATCH_SHARE = 0.8
 """How much of each of two spans must lie in the other."""
 
@@ -200,11 +203,11 @@ def count_tags(gold: npt.NDArray[np.int8], predicted: npt.NDArray[np.int8]) -> d
 
 def total(per_document: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:
     """Counts by label over documents, and over all labels as `micro`."""
-    sums = dict.fromkeys((*LABELS, "micro"), Counts())
+    sums = dict.fromkeys((*LABELS, MICRO), Counts())
     for counts in per_document:
         for label, count in counts.items():
             sums[label] += count
-            sums["micro"] += count
+            sums[MICRO] += count
     return sums
 
 

@@ -37,6 +37,7 @@ _MOST_COUNTED = 32
 _WORDS = re.compile(r"\w+")
 _TOKENS = re.compile(r"\w+|\W")
 _LETTER_AND_DIGIT = re.compile(r"(?s)(?=.*[^\W\d_]).*\d")
+_PASS_PHRASE = re.compile(r"[^\W\d_]{3,}(?:[- ][^\W\d_]{3,}){2,}")
 _SECRET = ("PASSWORD", "KEY")
 
 # What runs on into a longer address is another one: 1.2.3.4 in 1.2.3.4.5.
@@ -48,9 +49,10 @@ _WHOLE = ("EMAIL", "IP_ADDRESS")
 def is_sure(value: str, span: Span) -> bool:
     """Whether a value is worth looking for elsewhere: found for sure, and no ordinary word.
 
-    Names must have two words; user names, keys and passwords a letter and a digit. On the training
-    windows every weaker rule for one of these labels loses precision: `redis`, `git` and `foo` are
-    somebody's user name or password in one place and a word in ten others.
+    Names must have two words; user names, keys and passwords a letter and a digit, or a password
+    three words. On the training windows every weaker rule for one of these labels loses precision:
+    `redis`, `git` and `foo` are somebody's user name or password in one place and a word in ten
+    others.
     """
     if span.kind == "example" or not _SHORTEST[span.label] <= len(value) <= _LONGEST:
         return False
@@ -61,6 +63,8 @@ def is_sure(value: str, span: Span) -> bool:
     if span.label == "NAME":
         words = _WORDS.findall(value)
         return len(words) > 1 and value.startswith(words[0])
+    if span.label == "PASSWORD" and _PASS_PHRASE.fullmatch(value):
+        return True
     return _LETTER_AND_DIGIT.match(value) is not None
 
 

@@ -136,6 +136,8 @@ class Report:
     windows: Mapping[str, int]
     left_out: Mapping[str, int]
     """Files and rows that were not read, by reason."""
+    unreadable: Mapping[Path, str]
+    """Files given by their names that could not be read, and why; counted in `left_out` too."""
 
     def text(self) -> str:
         """The report as tables."""
@@ -260,7 +262,11 @@ class Unlabelled:
 
 
 def iter_unlabelled(
-    paths: Sequence[Path], *, column: str = "", left_out: Counter[str]
+    paths: Sequence[Path],
+    *,
+    column: str = "",
+    left_out: Counter[str],
+    unreadable: dict[Path, str],
 ) -> Iterator[Unlabelled]:
     """The source files below directories, the rows of JSON lines and parquet, and single files.
 
@@ -268,10 +274,11 @@ def iter_unlabelled(
         paths: Directories, `*.jsonl`, `*.parquet` and other files.
         column: The rows' column that holds the text; empty: `text` or `content`.
         left_out: Counts files and rows that are left out, by reason.
+        unreadable: Gets the single files among them that are no text, such as archives, and why.
 
     Raises:
         ConfigError: A path does not exist.
-        DataError: A file given by its name cannot be read, or its rows have no such column.
+        DataError: JSON lines or parquet that cannot be read, or their rows have no such column.
     """
     for path in paths:
         if not path.exists():
@@ -293,7 +300,9 @@ def iter_unlabelled(
             try:
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+                unreadable[path] = reason_of(error)
+                left_out[reason_of(error)] += 1
+                continue
             yield Unlabelled(
                 package="", path=path.name, language=language_of(path) or "", text=text
             )
@@ -457,10 +466,13 @@ def pseudo_label(
     teach, averaging = load_teachers(teachers)
     judge = _Judge(config, teach)
     left_out: Counter[str] = Counter()
+    unreadable: dict[Path, str] = {}
     files = 0
     with open_whole(output) as file:
         writer = _Writer(file, config, judge)
-        for document in iter_unlabelled(paths, column=column, left_out=left_out):
+        for document in iter_unlabelled(
+            paths, column=column, left_out=left_out, unreadable=unreadable
+        ):
             writer.add(document)
             files += 1
             if on_document is not None:
@@ -471,4 +483,4 @@ def pseudo_label(
                 f"{', '.join(map(str, paths))}: no text to label{reasons}; expected source files, "
                 f"or rows with a text"
             )
-    return Report(averaging, files, judge.steps, writer.windows, left_out)
+    return Report(averaging, files, judge.steps, writer.windows, left_out, unreadable)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pii.detect import load_detector
 from pii.labels import LABELS, OPERATING_POINTS
 from pii.redact import OPERATORS, Redaction, redact
-from pii.spans import Span
+from pii.spans import Span, without_examples
 from starencoder.names import check_name
 
 
@@ -70,9 +70,7 @@ class Redactor:
     def detect(self, text: str) -> list[Span]:
         """Find the spans of a text, sorted and without overlaps."""
         spans = self._detector.detect(text)
-        if self._include_examples:
-            return spans
-        return [span for span in spans if span.kind != "example"]
+        return spans if self._include_examples else without_examples(spans)
 
     def redact(self, text: str) -> Redaction:
         """Replace what `detect` finds in a text."""

@@ -16,6 +16,7 @@ from pii.dataset import align_targets
 from pii.labels import KINDS, LABELS
 from pii.metrics import (
     MATCH_SHARE,
+    MICRO,
     Outcome,
     count_tags,
     covered_characters,
@@ -30,8 +31,6 @@ CountArray = npt.NDArray[np.int64]
 
 Offsets = npt.NDArray[np.int32]
 """Per token, its `(start, end)` in the text, shape `(n, 2)`."""
-
-MICRO = "micro"
 
 _MATCHES = ("overlap", "exact", "token")
 _COLUMNS = (

@@ -26,6 +26,11 @@ def overlap(a: Span, b: Span) -> int:
     return max(0, min(a.end, b.end) - max(a.start, b.start))
 
 
+def without_examples(spans: Iterable[Span]) -> list[Span]:
+    """What is reported by default: spans of all kinds but `example`."""
+    return [span for span in spans if span.kind != "example"]
+
+
 def resolve_overlaps(spans: Iterable[Span]) -> list[Span]:
     """Keep a set of spans of which no two overlap, in order of their start.
 

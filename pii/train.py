@@ -37,10 +37,10 @@ from pii.detect import Detector
 from pii.folds import package_folds
 from pii.harvest import harvest_words
 from pii.labels import IGNORE_TARGET, LABELS, OPERATING_POINTS, OUTSIDE, TAG_IDS, TAGS
-from pii.metrics import count_matches, operating_points, total
+from pii.metrics import MICRO, count_matches, operating_points, total
 from pii.predict import torch_predict
 from pii.recipe import StageConfig, TrainConfig, TrainData
-from pii.spans import Span
+from pii.spans import Span, without_examples
 from pii.synthesize import revalue
 from pii.tagger import Tagger
 from pii.values import ValueMaker
@@ -143,7 +143,7 @@ def train(
         trainer = _Trainer(config, architecture, encoder, tokenizer, seed, work / f"seed-{seed}")
         results.append(trainer.run(stages))
         _LOG.info("seed %d: done", seed)
-    best = max(results, key=lambda result: result.f1.get("micro", 0.0))
+    best = max(results, key=lambda result: result.f1.get(MICRO, 0.0))
     _write(config, architecture, best, results, tokenizer_dir, output)
     shutil.rmtree(work)
     return results
@@ -155,7 +155,7 @@ def train_text(results: Sequence[Trained]) -> str:
     if not measured:
         return "no folds: thresholds are 0.5, nothing was measured\n"
     rows = [["F1 over folds", *(f"seed {result.seed}" for result in measured), "mean", "deviation"]]
-    for name in (*LABELS, "micro"):
+    for name in (*LABELS, MICRO):
         values = [result.f1[name] for result in measured]
         deviation = statistics.stdev(values) if len(values) > 1 else math.nan
         cells = [*values, statistics.fmean(values), deviation]
@@ -229,7 +229,7 @@ class _Trainer:
         def found(thresholds: Mapping[str, float]) -> Iterator[list[Span]]:
             for document, spans in zip(documents, tagged, strict=True):
                 combined = detector.combine(document.text, spans, thresholds)
-                yield [span for span in combined if span.kind != "example"]
+                yield without_examples(combined)
 
         tables = sweep(documents, lambda score: found(dict.fromkeys(LABELS, score)))
         points = operating_points(tables, sum(not document.spans for document in documents))
@@ -256,15 +256,12 @@ class _Trainer:
         self.model.load_state_dict(weights)
         detector = self._detector()
         sums = total(
-            count_matches(
-                document.spans,
-                [span for span in detector.detect(document.text) if span.kind != "example"],
-            )
+            count_matches(document.spans, without_examples(detector.detect(document.text)))
             for document in documents
         )
         self.model.load_state_dict(own)
         self.model.train()
-        return sums["micro"].f_score()
+        return sums[MICRO].f_score()
 
     def _phase(
         self,

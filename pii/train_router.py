@@ -3,7 +3,8 @@
 The tagger labels real files; a convolution over token embeddings, which start as the encoder's own
 reduced to a few dimensions, learns which tokens lie in a span that only the tagger finds. Packages
 that it did not learn from choose the thresholds, one for each operating point: the highest that
-loses no more than a given share of the spans.
+loses no more than a given share of the spans. What is reported is measured on packages that did
+neither.
 """
 
 import functools
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pii.annotations import read_annotated
-from pii.chunks import chunk_starts
+from pii.chunks import ChunkConfig, chunk_starts
 from pii.decode import decode_spans
 from pii.labels import LABELS
 from pii.patterns import find_patterns
@@ -41,8 +42,9 @@ _LOG = logging.getLogger(__name__)
 _PIECE = 128
 """Tokens of a training row."""
 _BATCH = 32
-_HELD_OUT = 4
-"""One package in so many chooses the thresholds."""
+TEACHES, CHOOSES, REPORTS = "teaches", "chooses", "reports"
+_PARTS = (CHOOSES, REPORTS, TEACHES, TEACHES, CHOOSES, TEACHES, TEACHES, TEACHES)
+"""What packages are for, in turn: to teach, to choose the thresholds, or to report on."""
 _NEGATIVES = 6
 """Rows without a span per row with one, in an epoch."""
 _POSITIVE_WEIGHT = 5.0
@@ -77,7 +79,7 @@ class RouterConfig:
     width: int
     epochs: int
     lost: float
-    """Share of the held-out spans that may be lost at each operating point."""
+    """Share of the spans that may be lost at each operating point, of packages that choose."""
     chars: int
     """Of the files that are labelled."""
     seed: int
@@ -92,7 +94,7 @@ class RouterConfig:
 
 @dataclass(frozen=True, slots=True)
 class PointReport:
-    """What the router does at one operating point, on packages that it has not learned from."""
+    """What the router does at one operating point, on packages that neither taught nor chose."""
 
     spans: Counter[str]
     """Spans that only the tagger finds, by label."""
@@ -101,7 +103,8 @@ class PointReport:
     read: float
     """Share of the chunks of files as they were drawn; annotated windows are denser."""
     trade: Mapping[float, float]
-    """Share of chunks read by share of spans lost: what other thresholds would do."""
+    """Share of chunks read by share of spans lost: what other thresholds would do in the packages
+    that choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class RouterReport:
             kept, spans = point.kept.total(), point.spans.total()
             lines.append(
                 f"{name}: {point.read:.1%} of chunks are read, {kept} of {spans} spans kept "
-                f"({kept / max(1, spans):.2%})"
+                f"({kept / max(1, spans):.2%}), in packages that did not choose"
             )
             lines += [
                 f"  {label}: {point.kept[label]} of {point.spans[label]}"
@@ -127,7 +130,8 @@ class RouterReport:
                 if point.spans[label]
             ]
             lines += [
-                f"  if {lost:.1%} of spans may be lost, {read:.1%} of chunks are read"
+                f"  if {lost:.1%} of spans may be lost, {read:.1%} of chunks are read, where the "
+                "thresholds were chosen"
                 for lost, read in point.trade.items()
             ]
         lines += [f"left out: {n} files: {reason}" for reason, n in sorted(self.left_out.items())]
@@ -152,7 +156,8 @@ class _Labelled:
     targets: npt.NDArray[np.float32]
     spans: list[tuple[int, int, str, float]]
     """First token, one past the last, label, score."""
-    held_out: bool
+    part: str
+    """What its package is for."""
     is_file: bool
 
 
@@ -176,7 +181,7 @@ def train_router(
     Raises:
         CheckpointError: The tagger cannot be loaded.
         DataError: There are no source files, a file of annotated documents cannot be read, or the
-            tagger found nothing in what is held out.
+            tagger found nothing in the files of one of the parts.
     """
     left_out: Counter[str] = Counter()
     documents = [
@@ -200,20 +205,23 @@ def train_router(
                 labelled.append(result)
             if number % _DOCUMENTS_PER_MESSAGE == 0:
                 _LOG.info("router: %d of %d documents labelled", number, len(documents))
-    learned, held_out = (
-        [document for document in labelled if document.held_out == wanted]
-        for wanted in (False, True)
-    )
-    for part in (learned, held_out):
-        if not any(document.spans for document in part if document.is_file):
+    parts: dict[str, list[_Labelled]] = {TEACHES: [], CHOOSES: [], REPORTS: []}
+    for document in labelled:
+        parts[document.part].append(document)
+    for part, members in parts.items():
+        if not any(document.spans for document in members if document.is_file):
             raise DataError(
-                f"{packages}: the tagger found nothing in the packages that are to teach, or in "
-                f"those held out, one in {_HELD_OUT}; give more of them"
+                f"{packages}: the tagger found nothing in the packages of the part that {part}, "
+                f"{_PARTS.count(part)} in {len(_PARTS)}; give more of them"
             )
-    model = _fit(learned, _reduced(directory, config.width), config)
+    model = _fit(parts[TEACHES], _reduced(directory, config.width), config)
     tagger = load_tagger(directory, lambda chunks: [])  # for its settings
-    weights, points = _with_thresholds(model, held_out, tagger, config)
-    return weights, RouterReport(points, left_out)
+    router = Router(functools.partial(_score, model), 0.0)
+    choosing, reporting = (
+        _scored(parts[part], router, tagger.chunks) for part in (CHOOSES, REPORTS)
+    )
+    thresholds, points = _chosen(choosing, reporting, tagger.operating_points, config.lost)
+    return _weights(model, thresholds), RouterReport(points, left_out)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -245,16 +253,14 @@ def _label(tagger: Tagger, document: _Document) -> _Labelled:
         targets[first:last] = np.maximum(targets[first:last], target)
         if is_sure and is_tagged:
             ranges.append((first, last, span.label, span.score))
-    return _Labelled(
-        ids, targets, ranges, is_held_out(document.package), document.annotated is None
-    )
+    return _Labelled(ids, targets, ranges, part_of(document.package), document.annotated is None)
 
 
 _FETCHED = re.compile(r"(?:pypi|npm|debian)-(?P<name>.+?)-\d.*")
 
 
-def is_held_out(package: str) -> bool:
-    """Whether a package chooses the thresholds rather than teaches.
+def part_of(package: str) -> str:
+    """Whether a package teaches, chooses the thresholds, or is reported on.
 
     Its files are in a folder such as `npm-@hapi+hapi-21.3.0`, as `packages fetch` names it, and its
     annotated windows have the name alone: both are of one package. A name is cut before its first
@@ -262,7 +268,7 @@ def is_held_out(package: str) -> bool:
     """
     fetched = _FETCHED.fullmatch(package)
     name = fetched["name"].replace("+", "/") if fetched else re.split(r"-\d", package)[0]
-    return zlib.crc32(name.encode()) % _HELD_OUT == 0
+    return _PARTS[zlib.crc32(name.encode()) % len(_PARTS)]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -360,49 +366,82 @@ def _pieces(documents: Sequence[_Labelled]) -> tuple[Tensor, Tensor]:
 # thresholds
 
 
-def _with_thresholds(
-    model: _Convolutions, documents: Sequence[_Labelled], tagger: Tagger, config: RouterConfig
-) -> tuple[RouterWeights, dict[str, PointReport]]:
-    """Choose the highest thresholds that lose at most a given share of the documents' spans."""
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """The router's scores for documents: each the highest of a chunk's tokens."""
 
-    def score(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            scores: npt.NDArray[np.float32] = model(torch.from_numpy(ids)[None])[0].numpy()
-        return scores
+    chunks: npt.NDArray[np.float32]
+    """Of the chunks of files as they were drawn."""
+    spans: list[tuple[float, str, float]]
+    """Of each span the highest score of the chunks that it reaches into, label, tagger's score."""
 
-    router = Router(score, 0.0)
-    longest = tagger.chunks.max_tokens
+    def reported(self, smallest: Mapping[str, float]) -> list[tuple[float, str]]:
+        """Scores and labels of the spans that an operating point reports, rising."""
+        return sorted(
+            (highest, label) for highest, label, score in self.spans if score >= smallest[label]
+        )
+
+    def read(self, threshold: float) -> float:
+        """Share of the chunks that are read."""
+        return float((self.chunks >= threshold).mean())
+
+
+def _scored(documents: Sequence[_Labelled], router: Router, chunks: ChunkConfig) -> _Scored:
     of_chunks, of_spans = [], []
     for document in documents:
         scores = router.scores(document.ids)
-        starts = np.asarray(chunk_starts(len(scores), tagger.chunks))
-        highest = np.array([scores[start : start + longest].max() for start in starts])
+        starts = np.asarray(chunk_starts(len(scores), chunks))
+        highest = np.array([scores[start : start + chunks.max_tokens].max() for start in starts])
         if document.is_file:
             of_chunks.append(highest)
         for first, last, label, span_score in document.spans:
-            covering = (starts < last) & (starts + longest > first)
+            covering = (starts < last) & (starts + chunks.max_tokens > first)
             of_spans.append((float(highest[covering].max()), label, span_score))
-    every_chunk = np.concatenate(of_chunks)
-    points, thresholds = {}, {}
-    for name, smallest in tagger.operating_points.items():
-        reported = sorted(
-            (highest, label) for highest, label, score in of_spans if score >= smallest[label]
-        )
-        if not reported:
+    return _Scored(np.concatenate(of_chunks), of_spans)
+
+
+def _chosen(
+    choosing: _Scored,
+    reporting: _Scored,
+    operating_points: Mapping[str, Mapping[str, float]],
+    lost: float,
+) -> tuple[dict[str, float], dict[str, PointReport]]:
+    """The highest thresholds that lose at most a share of some spans, and what they do elsewhere.
+
+    Args:
+        choosing: Of the packages that choose.
+        reporting: Of others.
+        operating_points: The tagger's.
+        lost: Share of the spans.
+    """
+    thresholds, points = {}, {}
+    for name, smallest in operating_points.items():
+        known, new = choosing.reported(smallest), reporting.reported(smallest)
+        if not known or not new:
             raise DataError(f"nothing in what is held out is found at {name}; give more files")
 
-        def losing(share: float, reported: Sequence[tuple[float, str]] = reported) -> float:
-            return reported[int(share * len(reported))][0] - _ROUNDING
+        def losing(share: float, known: Sequence[tuple[float, str]] = known) -> float:
+            return known[int(share * len(known))][0] - _ROUNDING
 
-        thresholds[name] = losing(config.lost)
+        thresholds[name] = losing(lost)
         points[name] = PointReport(
-            spans=Counter(label for _, label in reported),
-            kept=Counter(label for highest, label in reported if highest >= thresholds[name]),
-            read=float((every_chunk >= thresholds[name]).mean()),
-            trade={share: float((every_chunk >= losing(share)).mean()) for share in _SHARES_LOST},
+            spans=Counter(label for _, label in new),
+            kept=Counter(label for highest, label in new if highest >= thresholds[name]),
+            read=reporting.read(thresholds[name]),
+            trade={share: choosing.read(losing(share)) for share in _SHARES_LOST},
         )
+    return thresholds, points
+
+
+def _score(model: _Convolutions, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    with torch.inference_mode():
+        scores: npt.NDArray[np.float32] = model(torch.from_numpy(ids)[None])[0].numpy()
+    return scores
+
+
+def _weights(model: _Convolutions, thresholds: Mapping[str, float]) -> RouterWeights:
     state = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
-    weights = RouterWeights(
+    return RouterWeights(
         embeddings=state["embeddings.weight"],
         convolutions=tuple(
             (state[f"layers.{index}.weight"], state[f"layers.{index}.bias"])
@@ -412,4 +451,3 @@ def _with_thresholds(
         output_bias=state["output.bias"],
         thresholds=thresholds,
     )
-    return weights, points

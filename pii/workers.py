@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -59,7 +60,11 @@ def default_jobs() -> int:
 
 
 def run_ordered(
-    start: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], *, jobs: int
+    start: Callable[[], Callable[[Task], Result]],
+    tasks: Sequence[Task],
+    *,
+    jobs: int,
+    first: Sequence[int] = (),
 ) -> Generator[Result | Crash, None, None]:
     """Handle tasks, in this process for one job, else in `jobs` new ones.
 
@@ -67,6 +72,8 @@ def run_ordered(
         start: Called once in each process; returns what handles a task. Both are pickled.
         tasks: Pickled one by one.
         jobs: Number of processes.
+        first: Indices of tasks that several processes take before all others, in this order: long
+            ones, which taken last would leave the other processes idle.
 
     Yields:
         The results in the order of the tasks.
@@ -80,7 +87,7 @@ def run_ordered(
         for task in tasks:
             yield _handled(handle, task)
         return
-    pool = _Pool(start, tasks)
+    pool = _Pool(start, tasks, first)
     try:
         pool.add_workers(min(jobs, len(tasks)))
         done: dict[int, Result | Crash] = {}
@@ -94,14 +101,19 @@ def run_ordered(
 
 class _Pool(Generic[Task, Result]):
     def __init__(
-        self, start: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+        self,
+        start: Callable[[], Callable[[Task], Result]],
+        tasks: Sequence[Task],
+        first: Sequence[int],
     ) -> None:
         import multiprocessing
 
         self._context = multiprocessing.get_context("spawn")
         self._start = start
         self._tasks = tasks
-        self._upcoming = 0
+        self._upcoming = deque(first)
+        taken = frozenset(first)
+        self._upcoming.extend(index for index in range(len(tasks)) if index not in taken)
         self._workers: dict[Connection, tuple[multiprocessing.process.BaseProcess, int | None]] = {}
 
     def add_workers(self, count: int) -> None:
@@ -132,7 +144,7 @@ class _Pool(Generic[Task, Result]):
                 if index is None:
                     raise RuntimeError(f"a worker could not start: code {code}") from None
                 results[index] = Crash.of_exit(code)
-                if self._upcoming < len(self._tasks):
+                if self._upcoming:
                     self.add_workers(1)
                 continue
             if isinstance(message, _Failure):
@@ -144,13 +156,12 @@ class _Pool(Generic[Task, Result]):
 
     def _give_next(self, connection: Connection) -> None:
         process, _ = self._workers[connection]
-        if self._upcoming == len(self._tasks):
+        if not self._upcoming:
             connection.close()
             del self._workers[connection]
             process.join(_SECONDS_TO_STOP)
             return
-        index = self._upcoming
-        self._upcoming += 1
+        index = self._upcoming.popleft()
         self._workers[connection] = (process, index)
         with contextlib.suppress(ConnectionError):  # it died: the next wait finds out
             connection.send(self._tasks[index])

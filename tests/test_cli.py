@@ -1102,6 +1102,21 @@ def test_unlabelled_files_become_annotated_ones_and_each_step_is_counted(run):
     assert EMAIL not in done.out.decode() + done.err
 
 
+def test_an_archive_among_unlabelled_files_is_named_and_the_rest_is_labelled(run):
+    write("package/contact.py", TEXT * 20)
+    Path("x.tar.gz").write_bytes(b"\x1f\x8b\x08\x00\xff\xfe")
+
+    done = run("pii", "pseudo-label", "x.tar.gz", "package", *TEACHER, "--output", "out.jsonl")
+
+    assert done.code == 3
+    assert done.messages == ["x.tar.gz: cannot be read (not UTF-8)"]
+    assert Path("out.jsonl").read_text()
+    assert [line.split() for line in done.out.decode().splitlines()[-2:]] == [
+        ["not", "read"],
+        ["not", "UTF-8", "1"],
+    ]
+
+
 def test_two_prediction_files_are_compared_without_a_model(run):
     gold = gold_file()
     run("pii", "evaluate", gold, *NONE, "--predictions", "p.jsonl")

@@ -287,7 +287,9 @@ def test_packages_rows_and_files_are_read(tmp_path):
     left_out = Counter()
 
     def read(name, column=""):
-        documents = iter_unlabelled([tmp_path / name], column=column, left_out=left_out)
+        documents = iter_unlabelled(
+            [tmp_path / name], column=column, left_out=left_out, unreadable={}
+        )
         return [(d.package, d.path, d.language, d.text) for d in documents]
 
     assert read("some-1.0") == [("some-1.0", "a.py", "Python", "x = 1\n" * 60)]

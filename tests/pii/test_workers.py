@@ -18,6 +18,23 @@ def test_results_come_in_the_order_of_the_tasks(jobs):
     assert list(run_ordered(DOUBLE, tasks, jobs=jobs)) == [2 * task for task in tasks]
 
 
+class Handed(list):
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        self.order = []
+
+    def __getitem__(self, index):
+        self.order.append(index)
+        return super().__getitem__(index)
+
+
+def test_tasks_that_are_to_go_first_do_and_results_still_come_in_order():
+    tasks = Handed(range(6))
+    results = list(run_ordered(DOUBLE, tasks, jobs=2, first=[4, 1]))
+    assert results == [0, 2, 4, 6, 8, 10]
+    assert tasks.order == [4, 1, 0, 2, 3, 5]
+
+
 def test_more_jobs_than_tasks_and_no_tasks_at_all_are_fine():
     assert list(run_ordered(DOUBLE, [4], jobs=2)) == [8]
     assert list(run_ordered(DOUBLE, [], jobs=2)) == []
