@@ -6,7 +6,7 @@ and the settings only; batches and caches never cross row groups.
 
 import hashlib
 import itertools
-import os
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -474,8 +474,9 @@ def write_part(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchFileWrit
     Raises:
         OutputError: It cannot be written.
     """
-    # Another worker may be at the same part, whose own was lost to the driver.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # Another worker may be at the same part, whose own was lost to the driver; on another machine it
+    # may have the same process id.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
