@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from export.forms import Form, apply_form, read_form
+from export.forms import apply_form, read_form
 from export.shards import (
     MODIFIED_COLUMN,
     SPANS_COLUMN,
@@ -168,6 +168,18 @@ class UnitResult:
     part_bytes: int = 0
     problem: str = ""
     """Why there is no part; empty if there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScannedText:
+    """What came of a row's text."""
+
+    form: str
+    """The kind of `export.forms.Form`."""
+    spans: list[Span]
+    """Of the original."""
+    text: str
+    """Redacted; the original where nothing is, or the settings do not say so."""
 
 
 class ChunkCache:
@@ -337,45 +349,53 @@ class UnitScanner:
             texts[row] = text
             tally.scanned += 1
             tally.text_bytes += len(value.as_buffer())
-        forms = {row: read_form(text) for row, text in texts.items()}
-        spans = self._find(forms, earlier)
+        found = self.scan_texts(
+            list(texts.values()),
+            None if earlier is None else [earlier[row] or [] for row in texts],
+        )
+        spans: dict[int, list[Span]] = {}
         redacted: dict[int, bytes] = {}
-        for row, text in texts.items():
-            tally.forms[forms[row].kind] += 1
-            tally.add_spans(languages[row], spans[row])
-            if config.mode == "redact" and spans[row]:
-                new = apply_form(text, forms[row], spans[row], OPERATORS[config.operator]).text
-                if new != text:
-                    redacted[row] = new.encode()
+        for (row, text), scanned in zip(texts.items(), found, strict=True):
+            spans[row] = scanned.spans
+            tally.forms[scanned.form] += 1
+            tally.add_spans(languages[row], scanned.spans)
+            if scanned.text != text:
+                redacted[row] = scanned.text.encode()
         tally.modified += len(redacted)
         kept = [row for row in range(batch.num_rows) if row not in dropped]
         tally.rows_out += len(kept)
         return _output_batch(batch, schema, config.columns.text, kept, spans, redacted)
 
-    def _find(
-        self, forms: Mapping[int, Form], earlier: Sequence[list[Span] | None] | None
-    ) -> dict[int, list[Span]]:
-        """The spans of each row, by its number."""
-        if earlier is not None:
-            spans = {row: earlier[row] or [] for row in forms}
-        else:
-            assert self._detector is not None
-            texts = [text for form in forms.values() for text in form.texts]
-            found = iter(self._detector.detect_all(texts))
-            spans = {
-                row: form.to_original(list(itertools.islice(found, len(form.texts))))
-                for row, form in forms.items()
-            }
+    def scan_texts(
+        self, texts: Sequence[str], earlier: Sequence[list[Span]] | None = None
+    ) -> list[ScannedText]:
+        """Find the spans of texts, read together, and redact them if the settings say so.
+
+        Args:
+            texts: Of rows.
+            earlier: Spans of each that are used; None: detect.
+        """
         config = self._config
-        return {
-            row: [
+        forms = [read_form(text) for text in texts]
+        if earlier is None:
+            assert self._detector is not None
+            read = iter(self._detector.detect_all([part for form in forms for part in form.texts]))
+            earlier = [
+                form.to_original(list(itertools.islice(read, len(form.texts)))) for form in forms
+            ]
+        scanned = []
+        for text, form, found in zip(texts, forms, earlier, strict=True):
+            spans = [
                 span
-                for span in whole
+                for span in found
                 if span.label in config.labels
                 and (config.include_examples or span.kind != "example")
             ]
-            for row, whole in spans.items()
-        }
+            new = text
+            if config.mode == "redact" and spans:
+                new = apply_form(text, form, spans, OPERATORS[config.operator]).text
+            scanned.append(ScannedText(form=form.kind, spans=spans, text=new))
+        return scanned
 
 
 def _read_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
@@ -474,8 +494,8 @@ def write_part(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchFileWrit
     Raises:
         OutputError: It cannot be written.
     """
-    # Another worker may be at the same part, whose own was lost to the driver; on another machine it
-    # may have the same process id.
+    # Another worker may be at the same part, whose own was lost to the driver: one with the same
+    # process id, on another machine.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

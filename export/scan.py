@@ -160,20 +160,13 @@ def _find_spans(
 def describe_run(plan: Plan) -> dict[str, object]:
     """What the output depends on, as JSON objects."""
     config = asdict(plan.config)
-    from_spans = config.pop("from_spans")
-    model = "none"
-    if from_spans:
-        model = "spans"
-    elif plan.config.model != "none":
-        model = hash_files(model_folder(plan.config.model), _MODEL_FILES)
-    del config["model"]  # the same one may lie elsewhere
-    versions = {name: _version(name) for name in _PACKAGES}
+    del config["model"], config["from_spans"]  # the same ones may lie elsewhere
     return {
         "format": FORMAT,
         "config": config,
         "config_hash": hash_json(config),
-        "model_hash": model,
-        "versions": {"python": platform.python_version(), **versions},
+        "model_hash": model_hash(plan.config),
+        "versions": package_versions(),
         "inputs": [
             {
                 "shard": relative,
@@ -185,6 +178,23 @@ def describe_run(plan: Plan) -> dict[str, object]:
             }
             for relative, shard in plan.shards.items()
         ],
+    }
+
+
+def model_hash(config: ScanConfig) -> str:
+    """What tells a model from others, wherever it lies."""
+    if config.from_spans:
+        return "spans"
+    if config.model == "none":
+        return "none"
+    return hash_files(model_folder(config.model), _MODEL_FILES)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions, on this machine, of what the output may depend on."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
     }
 
 
