@@ -41,6 +41,7 @@ from pii.detect import model_folder
 from pii.files import shown_path
 from pii.workers import Crash, run_ordered
 from starencoder.errors import ConfigError, DataError
+from starencoder.files import check_outputs
 
 FORMAT = 1
 """Of run.json, the journal and the manifest."""
@@ -67,6 +68,8 @@ class Plan:
     """What a scan has to do."""
 
     config: ScanConfig
+    inputs: tuple[str, ...]
+    """As they were given."""
     shards: Mapping[str, Shard]
     """By their place in the output, in the order of the inputs."""
     unreadable: Mapping[str, str]
@@ -133,7 +136,14 @@ def plan_scan(inputs: Sequence[str], config: ScanConfig) -> Plan:
                 limits[relative] = own
             else:
                 del shards[relative]
-    return Plan(config=config, shards=shards, unreadable=unreadable, spans=spans, limits=limits)
+    return Plan(
+        config=config,
+        inputs=tuple(inputs),
+        shards=shards,
+        unreadable=unreadable,
+        spans=spans,
+        limits=limits,
+    )
 
 
 def _find_spans(
@@ -242,9 +252,11 @@ def scan(
             in each row group.
 
     Raises:
-        ConfigError: The directory holds something else than this scan's output.
+        ConfigError: The directory holds something else than this scan's output, or lies in an
+            input.
         OutputError: It cannot be written, or another scan writes to it.
     """
+    check_outputs([output], [Path(path) for path in plan.inputs if "://" not in path], folders=True)
     with closing(ScanDirectory(output)) as directory:
         directory.begin(describe_run(plan))
         return _Driver(plan, directory, on_progress).run(engine)
@@ -376,6 +388,9 @@ class _Driver:
         for relative, shard in self._plan.shards.items():
             done = self._finished.get(relative)
             if done is None:
+                self._problems.setdefault(
+                    relative, "not all of its row groups came back; run again"
+                )
                 continue
             self._check_rows(relative, shard, done)
             tally.add(done.tally)

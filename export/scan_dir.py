@@ -63,11 +63,14 @@ class ScanDirectory:
         """Make the directory if needed and lock it.
 
         Raises:
+            ConfigError: It holds other files.
             OutputError: Another process has it, or it cannot be written.
         """
         self.path = path
         self._folder = path / SCAN_FOLDER
         try:
+            if path.exists() and not self._folder.exists() and any(path.iterdir()):
+                raise ConfigError(f"{path}: is not empty and no scan's output; give another output")
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self._folder / _LOCK_FILE).open("a+b", buffering=0)
             self._take_lock()
@@ -97,18 +100,13 @@ class ScanDirectory:
             run: What the output depends on, as JSON objects.
 
         Raises:
-            ConfigError: The directory holds another run's output, or other files.
+            ConfigError: The directory holds another run's output.
             OutputError: It cannot be written.
         """
         path = self._folder / RUN_FILE
         try:
             before = read_json_object(path, DataError, advice="give another output")
         except FileNotFoundError:
-            foreign = next((item for item in self.path.iterdir() if item != self._folder), None)
-            if foreign is not None:
-                raise ConfigError(
-                    f"{self.path}: is not empty and no scan's output; give another output"
-                ) from None
             write_whole(path, _dumped(run))
             return
         now = json.loads(_dumped(run))

@@ -1,0 +1,80 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pii.windows
+from pii.detect import load_detector
+from pii.spans import Span
+from pii.windows import Window, iter_windows, join_windows
+
+ADDRESS = "jane.roe@" + "acme-corp.io"
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(pii.windows, "LONGEST_WINDOW", 40)
+    monkeypatch.setattr(pii.windows, "_CONTEXT", 8)
+
+
+lengths = pytest.mark.usefixtures("small")
+
+
+@lengths
+@given(st.text(alphabet="ab\n", max_size=300))
+def test_every_character_belongs_to_one_window_which_sees_its_surroundings(text):
+    windows = list(iter_windows(text))
+
+    assert windows[0].first == 0
+    assert windows[-1].last == len(text)
+    assert all(a.last == b.first for a, b in itertools.pairwise(windows))
+    for window in windows:
+        assert window.last - window.first <= 40
+        assert window.start == max(0, window.first - 8)
+        assert window.end == min(len(text), window.last + 8)
+
+
+@lengths
+def test_a_window_ends_after_a_line_where_it_can():
+    text = "a" * 37 + "\n" + "b" * 60
+    assert next(iter_windows(text)).last == 38
+
+
+@lengths
+@given(
+    words=st.lists(st.sampled_from(["x", "yy", "zzz", "MARK"]), max_size=80),
+    glue=st.sampled_from([" ", "\n"]),
+)
+def test_what_is_found_in_the_windows_is_what_is_found_in_the_whole(words, glue):
+    text = glue.join(words)
+
+    def find(part):
+        return [
+            Span(start=at, end=at + 4, label="KEY")
+            for at in range(len(part))
+            if part.startswith("MARK", at)
+        ]
+
+    windows = list(iter_windows(text))
+    found = [find(text[window.start : window.end]) for window in windows]
+    assert join_windows(windows, found) == find(text)
+
+
+def test_spans_of_two_windows_that_overlap_are_not_both_kept():
+    windows = [Window(0, 20, 0, 10), Window(0, 20, 10, 20)]
+    long, inner = (Span(start=a, end=b, label="KEY") for a, b in [(5, 15), (12, 14)])
+    assert join_windows(windows, [[long], [inner]]) == [long]
+
+
+def test_a_detector_reads_a_long_text_in_windows_and_finds_the_same(monkeypatch):
+    text = "".join(f"line {i} of a file\nmail {i}.{ADDRESS}\n" for i in range(60))
+    whole = load_detector("tiny").detect(text)
+    monkeypatch.setattr(pii.windows, "LONGEST_WINDOW", 700)
+    monkeypatch.setattr(pii.windows, "_CONTEXT", 300)
+
+    assert len(list(iter_windows(text))) > 3
+    in_windows = load_detector("tiny").detect(text)
+    assert [(span.start, span.end, span.label) for span in in_windows] == [
+        (span.start, span.end, span.label) for span in whole
+    ]
