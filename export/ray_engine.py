@@ -12,7 +12,6 @@ import contextlib
 import os
 import secrets
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from export.row_groups import ScanConfig, Unit, UnitResult, UnitScanner
 from export.scan import Engine, Outcome, model_hash, package_versions
@@ -60,7 +59,7 @@ def ray_engine(
 ) -> Iterator[Engine]:
     """Join a Ray cluster, or start one on this machine, for as long as the context lasts.
 
-    What is printed to stdout meanwhile goes to stderr: Ray prints there.
+    What is printed to stdout meanwhile is dropped: Ray prints there what is in its logs too.
 
     Args:
         output: The scan's output directory.
@@ -75,7 +74,12 @@ def ray_engine(
     Raises:
         ConfigError: There is no cluster at the address, or it has another version of Ray.
     """
-    with contextlib.redirect_stdout(sys.stderr), _connected(address, say):
+    with (
+        Path(os.devnull).open("w") as dropped,
+        contextlib.redirect_stdout(dropped),
+        _signals_as_raised(),
+        _connected(address, say),
+    ):
 
         def run(config: ScanConfig, units: Sequence[Unit]) -> Generator[Outcome, None, None]:
             with _shared_token(output) as token:
@@ -93,6 +97,17 @@ def ray_engine(
                 yield from _Run(job, units, options, workers, say).outcomes()
 
         yield run
+
+
+@contextlib.contextmanager
+def _signals_as_raised() -> Iterator[None]:
+    """What a signal handler raises: Ray turns it into a SystemError."""
+    try:
+        yield
+    except SystemError as error:
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
 
 
 @contextlib.contextmanager
@@ -389,8 +404,8 @@ class _Run:
             self._bad_starts = max(self._bad_starts, actor.bad_starts + 1)
             if self._bad_starts == _MOST_BAD_STARTS:
                 raise ConfigError(
-                    f"{_MOST_BAD_STARTS} workers in a row died before they could start, the last: "
-                    f"{_death(error)}; see Ray's logs"
+                    f"{_MOST_BAD_STARTS} workers in a row were lost before they could start; "
+                    f"of the last, {_death(error)}; see Ray's logs"
                 ) from error
             return
         if isinstance(answer, StarEncoderError):
@@ -404,7 +419,7 @@ class _Run:
         try:
             answer = ray.get(reference)
         except RayError as error:
-            answer = Crash(f"the worker that read it died: {_death(error)}")
+            answer = Crash(f"the worker that read it was lost: {_death(error)}")
         if isinstance(answer, StarEncoderError):
             _end(actor)
             raise answer
@@ -434,10 +449,13 @@ def _resources(cpus: object, gpus: object) -> str:
 
 
 def _death(error: RayError) -> str:
-    """What Ray says of an actor's death, without the names and the advice around it."""
+    """Why an actor is lost, without the names and the advice that Ray puts around it."""
     text = str(error)
-    detail = text.rpartition("Worker exit detail: ")[2] if "Worker exit detail: " in text else text
-    for advice in (" Some common causes", " There are some potential root causes"):
-        detail = detail.partition(advice)[0]
-    lines = [line.strip() for line in detail.splitlines() if line[:1] != "\t"]
-    return " ".join(filter(None, lines)).rstrip(".")
+    if isinstance(error, ActorUnavailableError):
+        return "its node cannot be reached"
+    if "its node has died" in text or "node was terminated" in text:
+        return "its node died"
+    if "connection error code" in text:
+        return "it was killed or crashed, perhaps out of memory"
+    detail = text.rpartition("Worker exit detail: ")[2]
+    return " ".join(line.strip() for line in detail.splitlines() if line[:1] != "\t").rstrip(".")
