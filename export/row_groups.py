@@ -246,8 +246,7 @@ class UnitScanner:
             OutputError: The part cannot be written.
         """
         started = time.perf_counter()
-        if self._cache is not None:
-            self._cache.clear()
+        self.forget()
         tally = Tally()
         try:
             size = self._write_part(unit, tally)
@@ -255,6 +254,11 @@ class UnitScanner:
             seconds = time.perf_counter() - started
             return UnitResult(tally=Tally(), seconds=seconds, problem=str(error))
         return UnitResult(tally=tally, seconds=time.perf_counter() - started, part_bytes=size)
+
+    def forget(self) -> None:
+        """Let go of what is remembered of the texts so far."""
+        if self._cache is not None:
+            self._cache.clear()
 
     def sample(self, unit: Unit, seconds: float) -> int:
         """Scan a row group's first batches, for some seconds, and write nothing.
@@ -448,7 +452,7 @@ def _output_batch(
     columns = []
     for column in schema:
         if column.name == SPANS_COLUMN:
-            values = [_as_structs(spans[row]) if row in spans else None for row in kept]
+            values = [spans_to_json(spans[row]) if row in spans else None for row in kept]
             columns.append(pa.array(values, SPANS_TYPE))
             continue
         if column.name == MODIFIED_COLUMN:
@@ -463,7 +467,8 @@ def _output_batch(
     return pa.record_batch(columns, schema=schema)
 
 
-def _as_structs(spans: Sequence[Span]) -> list[dict[str, object]]:
+def spans_to_json(spans: Sequence[Span]) -> list[dict[str, object]]:
+    """Spans as the output has them."""
     return [
         {
             "start": span.start,
