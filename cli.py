@@ -27,8 +27,9 @@ from starencoder.settings import Settings, load_settings
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from export.row_groups import ScanConfig, Tally
-    from export.scan import Account, Plan
+    from export.scan import Account, Engine, Plan
+    from export.scanner import ScanConfig
+    from export.tally import Tally
     from pii.annotations import Annotations, Document
     from pii.tree import FileResult, Work
 
@@ -37,9 +38,11 @@ FINDINGS, CANNOT_READ, STOPPED, INTERRUPTED = 1, 3, 4, 130
 _FORMATS = ("table", "jsonl", "csv")
 _OPERATORS = ("tag", "starcoder")
 _OPERATING_POINTS = ("balanced", "thorough")
+_ENGINES = ("local", "ray")
 _SECONDS_BETWEEN_LINES = 30
 
 _EXTRAS = {
+    "ray": "ray",
     **dict.fromkeys(("onnxruntime", "tokenizers", "numpy", "pyarrow"), "cpu"),
     **dict.fromkeys(
         (
@@ -689,7 +692,34 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rows.add_argument("--limit", type=int, metavar="N", help="scan the first N rows")
     how = parser.add_argument_group("how")
-    how.add_argument("--workers", type=int, metavar="N", help="processes; default: one per core")
+    how.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes; default: one per core; with --engine ray as many as the cluster has room "
+        "for",
+    )
+    how.add_argument(
+        "--engine", metavar="NAME", help="local (processes here, default) or ray (a cluster)"
+    )
+    how.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="auto (the cluster that runs here), host:port, or local (start one here); default: "
+        "auto, or local if none runs",
+    )
+    how.add_argument(
+        "--worker-cpus",
+        type=float,
+        metavar="N",
+        help="CPUs that Ray sets aside for a worker; default: 1",
+    )
+    how.add_argument(
+        "--worker-gpus",
+        type=float,
+        metavar="N",
+        help="GPUs that Ray gives a worker; default: none",
+    )
     how.add_argument(
         "--dry-run", action="store_true", help="say what there is to do and how long it may take"
     )
@@ -698,30 +728,67 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_scan(arguments: argparse.Namespace) -> int:
     """Redact or annotate parquet shards."""
-    from export.scan import local_engine, plan_scan, scan
+    from export.scan import plan_scan, scan
     from pii.files import shown_path
     from pii.workers import default_jobs
 
-    workers: int = default_jobs() if arguments.workers is None else arguments.workers
-    if workers < 1:
+    workers: int | None = arguments.workers
+    if workers is not None and workers < 1:
         raise ConfigError(f"--workers must be 1 or more, got {workers}")
     if arguments.price is not None and not (arguments.dry_run and arguments.price >= 0):
         raise ConfigError("--price is 0 or more, and goes with --dry-run")
-    plan = plan_scan(arguments.shards, _scan_config(arguments))
+    config = _scan_config(arguments)
+    open_engine = _engine(arguments)
+    plan = plan_scan(arguments.shards, config)
     for shard, problem in plan.unreadable.items():
         _say(f"{shown_path(shard)}: {problem}")
     if arguments.dry_run:
         from export.estimate import estimate, estimate_text
 
-        _write(estimate_text(estimate(plan, workers=workers, price=arguments.price)))
+        found = estimate(plan, workers=workers or default_jobs(), price=arguments.price)
+        _write(estimate_text(found))
         return CANNOT_READ if plan.unreadable else 0
-    with _rows_shown(plan.rows) as show:
-        account = scan(plan, arguments.output, local_engine(workers), on_progress=show)
+    with open_engine() as engine, _rows_shown(plan.rows) as show:
+        account = scan(plan, arguments.output, engine, on_progress=show)
     return _tell_account(account, plan, arguments.output)
 
 
+def _engine(
+    arguments: argparse.Namespace,
+) -> "Callable[[], contextlib.AbstractContextManager[Engine]]":
+    """What opens the engine that was chosen."""
+    from export.scan import local_engine
+    from pii.workers import default_jobs
+
+    chosen = check_name("engine", arguments.engine or "local", _ENGINES)
+    if chosen == "local":
+        for name in ("ray_address", "worker_cpus", "worker_gpus"):
+            if getattr(arguments, name) is not None:
+                raise ConfigError(f"--{name.replace('_', '-')} goes with --engine ray")
+        local = local_engine(arguments.workers or default_jobs())
+        return lambda: contextlib.nullcontext(local)
+    if arguments.dry_run and arguments.workers is None:
+        raise ConfigError("--dry-run with --engine ray needs --workers: how many there would be")
+    cpus = 1.0 if arguments.worker_cpus is None else arguments.worker_cpus
+    gpus = arguments.worker_gpus or 0.0
+    for flag, value in (("--worker-cpus", cpus), ("--worker-gpus", gpus)):
+        if value < 0 or (value > 1 and not value.is_integer()):
+            raise ConfigError(f"{flag} is 0 to 1 or a whole number, got {value:g}")
+    from export.ray_engine import ray_engine
+
+    return functools.partial(
+        ray_engine,
+        arguments.output,
+        address=arguments.ray_address,
+        workers=arguments.workers,
+        cpus=cpus,
+        gpus=gpus,
+        say=_say,
+    )
+
+
 def _scan_config(arguments: argparse.Namespace) -> "ScanConfig":
-    from export.row_groups import MODES, ScanConfig
+    from export.scanner import MODES, ScanConfig
     from export.shards import ColumnNames
 
     settings = _load_settings()

@@ -18,8 +18,9 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from export.row_groups import ScanConfig, UnitScanner
+from export.row_groups import UnitScanner
 from export.scan import plan_scan, scan
+from export.scanner import ScanConfig
 from pii.detect import load_detector
 from starencoder.sources import find_source_files, read_source
 

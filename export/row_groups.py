@@ -4,27 +4,23 @@ A part holds the rows of the output, in Arrow's file format. What it holds depen
 and the settings only; batches and caches never cross row groups.
 """
 
-import hashlib
-import itertools
-import os
+import secrets
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
 
-from export.forms import Form, apply_form, read_form
+from export.rows import Row, open_column
+from export.scanner import ScanConfig, ScannedRow, Scanner
 from export.shards import (
     MODIFIED_COLUMN,
     SPANS_COLUMN,
     SPANS_TYPE,
-    ColumnNames,
     ShardFile,
     Unreadable,
     iter_batches,
@@ -32,53 +28,18 @@ from export.shards import (
     open_row_groups,
     output_schema,
 )
-from export.texts import LONG_BYTES, LongText, ColumnBuilder, bytes_of
-from pii.detect import Detector, load_detector, model_folder
-from pii.labels import LABELS
-from pii.redact import OPERATORS
-from pii.session import load_session
+from export.tally import Tally
+from export.texts import bytes_of
 from pii.spans import Span
-from pii.tagger import Predict, Probs
+from pii.tagger import Predict
 from starencoder.errors import OutputError, reason_of
 
-MODES = ("redact", "annotate")
 NULL, NOT_UTF8 = "null", "not UTF-8"
 NOT_SELECTED, BEYOND_LIMIT = "language not selected", "beyond --limit"
 NOT_ANNOTATED = "not annotated"
 NO_LANGUAGE = "not stated"
-LONG = "long"
-"""In place of a form: a text that is too long to be looked at as a whole."""
-SCORE_BINS = 20
-"""Of the histograms of scores, from 0 to 1."""
-
-_MOST_CACHED = 1 << 15
-"""Chunks of a row group that are remembered, about 100 MB."""
 
 _Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanConfig:
-    """All that the output depends on, the shards apart."""
-
-    mode: str = "redact"
-    """`annotate`: the text stays; `redact`: values are replaced."""
-    model: str = "tiny"
-    operating_point: str = "thorough"
-    labels: tuple[str, ...] = LABELS
-    min_score: float | None = None
-    disabled: tuple[str, ...] = ()
-    include_examples: bool = False
-    operator: str = "tag"
-    columns: ColumnNames = field(default_factory=ColumnNames)
-    languages: tuple[str, ...] = ()
-    """Rows of other languages are not scanned; empty: all are."""
-    drop_unselected: bool = False
-    """Leave out rows of other languages."""
-    limit: int | None = None
-    """Rows to scan, counted from the first shard's first."""
-    from_spans: str = ""
-    """The output directory of an earlier scan whose spans are used; empty: detect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,73 +56,6 @@ class Unit:
     """Where the output goes."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Tally:
-    """What was counted in some row groups."""
-
-    rows_in: int = 0
-    rows_out: int = 0
-    scanned: int = 0
-    modified: int = 0
-    text_bytes: int = 0
-    """UTF-8 bytes of the scanned texts."""
-    not_scanned: Counter[str] = field(default_factory=Counter)
-    """Rows by reason; those in the output and those that were left out of it."""
-    forms: Counter[str] = field(default_factory=Counter)
-    """Scanned rows by the form of their text; see `export.forms`."""
-    languages: dict[str, Counter[str]] = field(default_factory=dict)
-    """By language: scanned `rows`, and spans by label."""
-    scores: dict[str, list[int]] = field(default_factory=dict)
-    """By label: the model's spans in each of `SCORE_BINS` equal ranges of the score."""
-
-    def add(self, other: "Tally") -> None:
-        """Count what another has counted."""
-        for name in ("rows_in", "rows_out", "scanned", "modified", "text_bytes"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.not_scanned.update(other.not_scanned)
-        self.forms.update(other.forms)
-        for language, counts in other.languages.items():
-            self.languages.setdefault(language, Counter()).update(counts)
-        for label, bins in other.scores.items():
-            ours = self.scores.setdefault(label, [0] * SCORE_BINS)
-            self.scores[label] = [a + b for a, b in zip(ours, bins, strict=True)]
-
-    def add_spans(self, language: str, spans: Sequence[Span]) -> None:
-        """Count a scanned row."""
-        counts = self.languages.setdefault(language, Counter())
-        counts["rows"] += 1
-        for span in spans:
-            counts[span.label] += 1
-            if span.source == "model":
-                bins = self.scores.setdefault(span.label, [0] * SCORE_BINS)
-                bins[min(SCORE_BINS - 1, int(span.score * SCORE_BINS))] += 1
-
-    def to_json(self) -> dict[str, object]:
-        """As JSON objects, in a fixed order."""
-        return {
-            "rows_in": self.rows_in,
-            "rows_out": self.rows_out,
-            "scanned": self.scanned,
-            "modified": self.modified,
-            "text_bytes": self.text_bytes,
-            "not_scanned": dict(sorted(self.not_scanned.items())),
-            "forms": dict(sorted(self.forms.items())),
-            "languages": {
-                language: {key: counts[key] for key in ("rows", *LABELS) if counts[key]}
-                for language, counts in sorted(self.languages.items())
-            },
-            "scores": {label: self.scores[label] for label in LABELS if label in self.scores},
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, object]) -> "Tally":
-        """Read what `to_json` gave."""
-        tally = cls(**values)  # type: ignore[arg-type]
-        tally.not_scanned, tally.forms = Counter(tally.not_scanned), Counter(tally.forms)
-        tally.languages = {name: Counter(counts) for name, counts in tally.languages.items()}
-        return tally
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitResult:
     """What came of a row group."""
@@ -174,62 +68,13 @@ class UnitResult:
     """Why there is no part; empty if there is one."""
 
 
-class ChunkCache:
-    """A predict callable that computes equal chunks once, until it is cleared."""
-
-    def __init__(self, predict: Predict) -> None:
-        """Start with nothing remembered."""
-        self._predict = predict
-        self._known: dict[bytes, Probs] = {}
-
-    def __call__(self, chunks: Sequence[Sequence[int]]) -> list[Probs]:
-        """The probabilities of each chunk."""
-        keys = [_digest(chunk) for chunk in chunks]
-        new = {
-            key: chunk for key, chunk in zip(keys, chunks, strict=True) if key not in self._known
-        }
-        computed = dict(zip(new, self._predict(list(new.values())), strict=True)) if new else {}
-        room = _MOST_CACHED - len(self._known)
-        self._known.update(itertools.islice(computed.items(), max(0, room)))
-        return [computed[key] if key in computed else self._known[key] for key in keys]
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._known.clear()
-
-
-def _digest(chunk: Sequence[int]) -> bytes:
-    return hashlib.blake2b(np.asarray(chunk, np.int32).tobytes(), digest_size=16).digest()
-
-
 class UnitScanner:
     """Scans one row group after another with one model."""
 
     def __init__(self, config: ScanConfig, predict: Predict | None = None) -> None:
-        """Load what the settings name.
-
-        Args:
-            config: The scan's.
-            predict: Computes the model's probabilities; None: its ONNX file on the CPU.
-
-        Raises:
-            ConfigError, CheckpointError, MissingExtraError: See `pii.detect.load_detector`.
-        """
+        """Load what the settings name; see `Scanner`."""
         self._config = config
-        self._detector: Detector | None = None
-        self._cache: ChunkCache | None = None
-        if config.from_spans:
-            return
-        if config.model != "none":
-            self._cache = ChunkCache(predict or load_session(model_folder(config.model)))
-        self._detector = load_detector(
-            config.model,
-            operating_point=config.operating_point,
-            labels=config.labels,
-            min_score=config.min_score,
-            disabled=frozenset(config.disabled),
-            predict=self._cache,
-        )
+        self._scanner = Scanner(config, predict)
 
     def __call__(self, unit: Unit) -> UnitResult:
         """Scan a row group and write its part.
@@ -238,8 +83,7 @@ class UnitScanner:
             OutputError: The part cannot be written.
         """
         started = time.perf_counter()
-        if self._cache is not None:
-            self._cache.clear()
+        self._scanner.forget()
         tally = Tally()
         try:
             size = self._write_part(unit, tally)
@@ -291,13 +135,13 @@ class UnitScanner:
                 row
                 for batch in iter_batches(earlier, unit.group)
                 for row in zip(
-                    bytes_of(batch.column(text)), batch.column(SPANS_COLUMN), strict=True
+                    open_column(batch.column(text)).values, batch.column(SPANS_COLUMN), strict=True
                 )
             )
             for batch in batches:
                 found: list[list[Span] | None] = []
-                for value in bytes_of(batch.column(text)):
-                    own, spans = next(rows, (b"", None))
+                for value in open_column(batch.column(text)).values:
+                    own, spans = next(rows, (None, None))
                     if spans is None or own != value:
                         raise Unreadable(
                             f"row group {unit.group} has other texts than {self._config.from_spans}"
@@ -322,110 +166,45 @@ class UnitScanner:
         config = self._config
         name = language_column(batch.schema, config.columns)
         languages = _languages(batch, name)
-        texts: dict[int, str | LongText] = {}
+        rows: dict[int, Row] = {}
         dropped: set[int] = set()
-        column = batch.column(config.columns.text)
-        old = bytes_of(column)
-        for row, (value, language) in enumerate(zip(old, languages, strict=True)):
+        column = open_column(batch.column(config.columns.text))
+        for index, language in enumerate(languages):
             tally.rows_in += 1
-            reason, text = "", None
+            row, reason = None, ""
             if config.languages and language not in config.languages:
                 reason = NOT_SELECTED
                 if config.drop_unselected:
-                    dropped.add(row)
+                    dropped.add(index)
             elif limit is not None and tally.scanned >= limit:
                 reason = BEYOND_LIMIT
-            elif value is None:
+            elif column.values[index] is None:
                 reason = NULL
-            elif earlier is not None and earlier[row] is None:
+            elif earlier is not None and earlier[index] is None:
                 reason = NOT_ANNOTATED
             else:
-                text = _decoded(value)
-                reason = NOT_UTF8 if text is None else ""
-            if text is None:
+                row = column.read(index)
+                reason = NOT_UTF8
+            if row is None:
                 tally.not_scanned[reason] += 1
                 continue
-            texts[row] = text
+            rows[index] = row
             tally.scanned += 1
-            tally.text_bytes += len(value or b"")
-        forms = {row: read_form(text) for row, text in texts.items() if isinstance(text, str)}
-        spans = self._find(texts, forms, earlier)
-        for row in texts:
-            tally.forms[forms[row].kind if row in forms else LONG] += 1
-            tally.add_spans(languages[row], spans[row])
-        kept = [row for row in range(batch.num_rows) if row not in dropped]
+            tally.text_bytes += column.size(index)
+        found = self._scanner.scan(
+            list(rows.values()),
+            None if earlier is None else [earlier[index] or [] for index in rows],
+        )
+        scanned = dict(zip(rows, found, strict=True))
+        for index, row in rows.items():
+            tally.forms[row.form] += 1
+            tally.add_spans(languages[index], scanned[index].spans)
+        kept = [index for index in range(batch.num_rows) if index not in dropped]
         tally.rows_out += len(kept)
-        modified = {row for row, found in spans.items() if found and config.mode == "redact"}
-        if modified:
-            column, modified = self._redacted(column.type, old, kept, texts, forms, spans)
-        elif dropped:
-            column = column.take(pa.array(kept, pa.int64()))
-        tally.modified += len(modified)
-        return _output_batch(batch, schema, config.columns.text, column, kept, spans, modified)
-
-    def _redacted(
-        self,
-        kind: pa.DataType,
-        old: Sequence[memoryview | None],
-        kept: Sequence[int],
-        texts: Mapping[int, "str | LongText"],
-        forms: Mapping[int, Form],
-        spans: Mapping[int, Sequence[Span]],
-    ) -> tuple[pa.Array, set[int]]:
-        """The kept rows of the text column with their spans replaced, and which have changed."""
-        operator = OPERATORS[self._config.operator]
-        builder = ColumnBuilder()
-        modified = set()
-        for row in kept:
-            value, text = old[row], texts.get(row)
-            if value is None:
-                builder.append_null()
-                continue
-            if not spans.get(row):
-                builder.append(value)
-                continue
-            if isinstance(text, str):
-                new = apply_form(text, forms[row], spans[row], operator).text.encode()
-                builder.append(new)
-                changed = new != value
-            else:
-                assert text is not None
-                *pieces, rest = text.iter_redacted(spans[row], operator)
-                builder.append(*pieces, rest)
-                changed = bool(pieces)
-            if changed:
-                modified.add(row)
-        return builder.finish(kind), modified
-
-    def _find(
-        self,
-        texts: Mapping[int, "str | LongText"],
-        forms: Mapping[int, Form],
-        earlier: Sequence[list[Span] | None] | None,
-    ) -> dict[int, list[Span]]:
-        """The spans of each row, by its number."""
-        if earlier is not None:
-            spans = {row: earlier[row] or [] for row in texts}
-        else:
-            assert self._detector is not None
-            parts = {row: forms[row].texts if row in forms else (texts[row],) for row in texts}
-            found = iter(
-                self._detector.detect_all([text for own in parts.values() for text in own])
-            )
-            spans = {}
-            for row, own in parts.items():
-                inner = list(itertools.islice(found, len(own)))
-                spans[row] = forms[row].to_original(inner) if row in forms else inner[0]
-        config = self._config
-        return {
-            row: [
-                span
-                for span in whole
-                if span.label in config.labels
-                and (config.include_examples or span.kind != "example")
-            ]
-            for row, whole in spans.items()
-        }
+        new = {index: row.new for index, row in scanned.items() if row.new is not None}
+        tally.modified += len(new)
+        texts = column.replaced(kept, new) if new or dropped else batch.column(config.columns.text)
+        return _output_batch(batch, schema, config.columns.text, texts, kept, scanned, new)
 
 
 def _read_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
@@ -446,14 +225,6 @@ def _languages(batch: pa.RecordBatch, column: str | None) -> list[str]:
     ]
 
 
-def _decoded(data: memoryview) -> str | LongText | None:
-    """A row's text; None if its bytes are none."""
-    try:
-        return str(data, "utf-8") if len(data) < LONG_BYTES else LongText(data)
-    except UnicodeDecodeError:
-        return None
-
-
 def _spans_of(value: pa.Scalar) -> list[Span] | None:
     spans = value.as_py()
     return None if spans is None else [Span(**span) for span in spans]
@@ -465,17 +236,17 @@ def _output_batch(
     text_column: str,
     texts: pa.Array,
     kept: Sequence[int],
-    spans: Mapping[int, Sequence[Span]],
+    scanned: Mapping[int, ScannedRow],
     modified: Collection[int],
 ) -> pa.RecordBatch:
     """The kept rows of a batch, with other texts and the two columns of a scan."""
     columns = []
     for column in schema:
         if column.name == SPANS_COLUMN:
-            values = [_as_structs(spans[row]) if row in spans else None for row in kept]
+            values = [spans_to_json(scanned[i].spans) if i in scanned else None for i in kept]
             columns.append(pa.array(values, SPANS_TYPE))
         elif column.name == MODIFIED_COLUMN:
-            columns.append(pa.array([row in modified for row in kept], pa.bool_()))
+            columns.append(pa.array([index in modified for index in kept], pa.bool_()))
         elif column.name == text_column:
             columns.append(texts)
         elif len(kept) < batch.num_rows:
@@ -485,7 +256,8 @@ def _output_batch(
     return pa.record_batch(columns, schema=schema)
 
 
-def _as_structs(spans: Sequence[Span]) -> list[dict[str, object]]:
+def spans_to_json(spans: Sequence[Span]) -> list[dict[str, object]]:
+    """Spans as the output has them."""
     return [
         {
             "start": span.start,
@@ -506,8 +278,9 @@ def write_part(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchFileWrit
     Raises:
         OutputError: It cannot be written.
     """
-    # Another worker may be at the same part, whose own was lost to the driver.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # Another worker may be at the same part, whose own was lost to the driver: one with the same
+    # process id, on another machine.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file, pa.ipc.new_file(file, schema) as writer:

@@ -18,14 +18,13 @@ from pyarrow import parquet
 
 from export.row_groups import (
     NOT_SELECTED,
-    ScanConfig,
-    Tally,
     Unit,
     UnitResult,
     UnitScanner,
     write_part,
 )
 from export.scan_dir import DoneShard, DoneUnit, ScanDirectory, hash_files, hash_json, write_shard
+from export.scanner import ScanConfig
 from export.shards import (
     ColumnNames,
     Shard,
@@ -37,6 +36,7 @@ from export.shards import (
     output_schema,
     read_shards,
 )
+from export.tally import Tally
 from pii.detect import model_folder
 from pii.files import shown_path
 from pii.workers import Crash, run_ordered
@@ -170,20 +170,13 @@ def _find_spans(
 def describe_run(plan: Plan) -> dict[str, object]:
     """What the output depends on, as JSON objects."""
     config = asdict(plan.config)
-    from_spans = config.pop("from_spans")
-    model = "none"
-    if from_spans:
-        model = "spans"
-    elif plan.config.model != "none":
-        model = hash_files(model_folder(plan.config.model), _MODEL_FILES)
-    del config["model"]  # the same one may lie elsewhere
-    versions = {name: _version(name) for name in _PACKAGES}
+    del config["model"], config["from_spans"]  # the same ones may lie elsewhere
     return {
         "format": FORMAT,
         "config": config,
         "config_hash": hash_json(config),
-        "model_hash": model,
-        "versions": {"python": platform.python_version(), **versions},
+        "model_hash": model_hash(plan.config),
+        "versions": package_versions(),
         "inputs": [
             {
                 "shard": relative,
@@ -195,6 +188,23 @@ def describe_run(plan: Plan) -> dict[str, object]:
             }
             for relative, shard in plan.shards.items()
         ],
+    }
+
+
+def model_hash(config: ScanConfig) -> str:
+    """What tells a model from others, wherever it lies."""
+    if config.from_spans:
+        return "spans"
+    if config.model == "none":
+        return "none"
+    return hash_files(model_folder(config.model), _MODEL_FILES)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions, on this machine, of what the output may depend on."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
     }
 
 

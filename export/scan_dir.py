@@ -26,8 +26,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from pyarrow import parquet
 
-from export.row_groups import Tally
 from export.shards import SPANS_COLUMN, Shard
+from export.tally import Tally
 from starencoder.errors import ConfigError, DataError, OutputError, reason_of
 from starencoder.files import read_json_object, write_whole
 

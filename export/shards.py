@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import pyarrow as pa
 from pyarrow import parquet
 
+from export.events import TEXTS as EVENT_TEXTS
 from pii.files import shown_path
 from starencoder.errors import ConfigError, DataError, MissingExtraError, reason_of
 
@@ -257,13 +258,21 @@ def read_shard(file: ShardFile, names: ColumnNames) -> Shard:
             opened.seek(0)
             with parquet.ParquetFile(opened) as shard:
                 text_field(shard.schema_arrow, names)
-                at = _leaf_index(shard.schema_arrow, names.text, shard.metadata)
+                schema = shard.metadata.schema
+                leaves = [
+                    index
+                    for index in range(shard.metadata.num_columns)
+                    if schema.column(index).path.split(".")[0] == names.text
+                ]
                 groups = [shard.metadata.row_group(i) for i in range(shard.num_row_groups)]
                 return Shard(
                     file=file,
                     footer=footer,
                     rows=tuple(group.num_rows for group in groups),
-                    text_bytes=tuple(group.column(at).total_uncompressed_size for group in groups),
+                    text_bytes=tuple(
+                        sum(group.column(leaf).total_uncompressed_size for leaf in leaves)
+                        for group in groups
+                    ),
                 )
     except (OSError, pa.ArrowException) as error:
         raise Unreadable(_read_problem(error)) from error
@@ -277,11 +286,14 @@ def _footer_digest(file: BinaryIO, size: int) -> str:
     return hashlib.sha256(file.read(length)).hexdigest()
 
 
-def _leaf_index(schema: pa.Schema, column: str, metadata: parquet.FileMetaData) -> int:
-    for index in range(metadata.num_columns):
-        if metadata.schema.column(index).path == column:
-            return index
-    raise Unreadable(f"column {column} is nested; expected strings")
+def is_events(kind: pa.DataType) -> bool:
+    """Whether a column holds the events of issues: lists of structs with texts."""
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    event = kind.value_type
+    return pa.types.is_struct(event) and any(
+        field.name in EVENT_TEXTS and pa.types.is_string(field.type) for field in event.fields
+    )
 
 
 def _read_problem(error: Exception) -> str:
@@ -302,7 +314,8 @@ def text_field(schema: pa.Schema, names: ColumnNames) -> pa.Field:
             found = "no" if count == 0 else f"{count} times the"
             raise Unreadable(f"{found} column {name}; it has {', '.join(schema.names)}")
         kind = schema.field(name).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not (is_string or (name == names.text and is_events(kind))):
             raise Unreadable(f"column {name} holds {kind}; expected strings")
     return schema.field(names.text)
 

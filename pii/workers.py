@@ -85,7 +85,7 @@ def run_ordered(
     if jobs == 1:
         handle = start()
         for task in tasks:
-            yield _handled(handle, task)
+            yield handled(handle, task)
         return
     pool = _Pool(start, tasks, first)
     try:
@@ -212,7 +212,12 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _handled(handle: Callable[[Task], Result], task: Task) -> Result | Crash:
+def handled(handle: Callable[[Task], Result], task: Task) -> Result | Crash:
+    """Handle a task; an error that is none of ours becomes a `Crash`.
+
+    Raises:
+        StarEncoderError: Whatever of it the handler raised.
+    """
     try:
         return handle(task)
     except StarEncoderError:
@@ -230,7 +235,7 @@ def _work(connection: Connection, start: Callable[[], Callable[[Task], Result]])
         handle = start()
         connection.send(None)
         while True:
-            connection.send(_handled(handle, connection.recv()))
+            connection.send(handled(handle, connection.recv()))
     except (EOFError, ConnectionError):
         return  # the parent has no more tasks, or is gone
     except Exception as error:

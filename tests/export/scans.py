@@ -3,8 +3,8 @@
 import pyarrow as pa
 from pyarrow import parquet
 
-from export.row_groups import ScanConfig
 from export.scan import local_engine, plan_scan, scan
+from export.scanner import ScanConfig
 
 EMAIL = "marta.lindqvist@" + "corp-mail.net"
 IP = "52.17." + "203.94"

@@ -15,14 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-import export.row_groups
+import export.rows
 import export.scan
 import export.scan_dir
+import export.scanner
 import export.shards
 import export.texts
 import pii.windows
-from export.row_groups import ChunkCache, ScanConfig
 from export.scan import local_engine, plan_scan
+from export.scanner import ChunkCache, ScanConfig
+from export.shards import ColumnNames
 from pii.redactor import Redactor
 from pii.workers import Crash
 from starencoder.errors import ConfigError, OutputError
@@ -181,7 +183,7 @@ def test_a_very_long_text_is_redacted_in_pieces_as_it_would_be_at_once(tmp_path,
     write(tmp_path / "in.parquet", table_of(texts), rows=6)
     run([tmp_path / "in.parquet"], tmp_path / "at-once")
     for module, name, value in [
-        (export.row_groups, "LONG_BYTES", 500),
+        (export.rows, "LONG_BYTES", 500),
         (export.texts, "_BLOCK", 64),
         (pii.windows, "LONGEST_WINDOW", 600),
         (pii.windows, "_CONTEXT", 100),
@@ -270,12 +272,70 @@ def test_equal_chunks_are_computed_once_in_a_row_group():
 
 
 def test_only_so_many_chunks_are_remembered(monkeypatch):
-    monkeypatch.setattr(export.row_groups, "_MOST_CACHED", 2)
+    monkeypatch.setattr(export.scanner, "_MOST_CACHED", 2)
     calls = []
     cache = ChunkCache(lambda chunks: calls.append(chunks) or [list(c) for c in chunks])
     assert cache([[1], [2], [3], [3]]) == [[1], [2], [3], [3]]
     assert cache([[1], [2], [3]]) == [[1], [2], [3]]
     assert calls == [[[1], [2], [3]], [[3]]]
+
+
+def test_issues_are_scanned_by_their_events_and_authors_get_pseudonyms(tmp_path):
+    events = [
+        {"author": "marta-l42", "n": 1, "text": f"mail {EMAIL}", "title": None},
+        {"author": "kestrel9", "n": 2, "text": "@marta-l42 thanks", "title": "Re: x"},
+        None,
+    ]
+    table = pa.table({"repo": ["a", "b", "c"], "events": [events, None, []]})
+    write(tmp_path / "in.parquet", table)
+    config = dataclasses.replace(PATTERNS, columns=ColumnNames(text="events"))
+
+    account = run([tmp_path / "in.parquet"], tmp_path / "out", config)
+
+    out = parquet.read_table(tmp_path / "out" / "in.parquet")
+    assert out.schema.field("events").type == table.schema.field("events").type
+    assert out["events"].to_pylist() == [
+        [
+            {"author": "username_0", "n": 1, "text": "mail <EMAIL>", "title": None},
+            {"author": "username_1", "n": 2, "text": "@username_0 thanks", "title": "Re: x"},
+            None,
+        ],
+        None,
+        [],
+    ]
+    assert out["pii_modified"].to_pylist() == [True, False, False]
+    assert account.tally.forms == {"issue": 2}
+    assert account.tally.not_scanned == {"null": 1}
+
+
+def test_notebooks_threads_and_commits_are_read_by_their_form(tmp_path):
+    notebook = {
+        "cells": [
+            {"cell_type": "code", "source": [f"a = '{EMAIL}'\n"], "outputs": [], "metadata": {}}
+        ],
+        "metadata": {},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    texts = [
+        json.dumps(notebook),
+        f"<issue_start>Title\nkestrel9: hello<issue_comment>owl-77: @kestrel9 {EMAIL}",
+        f"<commit_before>a\n<commit_msg>mail {EMAIL}\n<commit_after>b\n",
+    ]
+    write(tmp_path / "in.parquet", table_of(texts))
+    run([tmp_path / "in.parquet"], tmp_path / "spans", ANNOTATE)
+    account = run([tmp_path / "in.parquet"], tmp_path / "out")
+
+    redacted = texts_of(tmp_path / "out" / "in.parquet")
+    assert json.loads(redacted[0])["cells"][0]["source"] == ["a = '<EMAIL>'\n"]
+    assert redacted[1:] == [
+        "<issue_start>Title\nusername_0: hello<issue_comment>username_1: @username_0 <EMAIL>",
+        "<commit_before>a\n<commit_msg>mail <EMAIL>\n<commit_after>b\n",
+    ]
+    assert account.tally.forms == {"notebook": 1, "issue": 1, "commit": 1}
+    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "spans"))
+    run([tmp_path / "in.parquet"], tmp_path / "later", later)
+    assert content(tmp_path / "later") == content(tmp_path / "out")
 
 
 # --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import export.texts
-from export.texts import LongText, ColumnBuilder, bytes_of
+from export.texts import ColumnBuilder, LongText, bytes_of
 from pii.redact import redact, starcoder_operator, tag_operator
 from pii.spans import Span
 

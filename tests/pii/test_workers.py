@@ -72,7 +72,7 @@ def test_any_other_error_costs_the_one_task_and_quotes_nothing_of_it(jobs):
     assert (one, two) == (1, 2)
     assert isinstance(crash, Crash)
     assert "ValueError\n" in crash.reason
-    assert "in _handled" in crash.reason
+    assert "in handled" in crash.reason
     assert "hunter42" not in crash.reason
 
 

@@ -1,0 +1,462 @@
+"""The engine of a scan on a Ray cluster: the same units, on actors that come and go.
+
+Every node reads the inputs and writes parts to the output directory, which all of them see at the
+same path; the process that scans joins the parts. Units and counts go through Ray, texts do not.
+
+An actor holds a loaded scanner and has one unit at a time. Actors are asked for as long as units
+wait, so that a cluster that grows is used and an autoscaler sees what is wanted. When an actor or
+its node dies, its unit goes to another one.
+"""
+
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+
+from export.row_groups import Unit, UnitResult, UnitScanner
+from export.scan import Engine, Outcome, model_hash, package_versions
+from export.scan_dir import SCAN_FOLDER
+from export.scanner import ScanConfig
+from export.shards import ShardFile, stat_shard
+from pii.workers import Crash, handled
+from starencoder.errors import ConfigError, StarEncoderError, reason_of
+from starencoder.files import write_whole
+
+Start = Callable[[ScanConfig], Callable[[Unit], UnitResult]]
+"""Makes, on a node, what scans a unit."""
+
+_MOST_TRIES = 3
+"""Of a unit, each on another actor."""
+_MOST_STARTING = 16
+"""Actors that are asked for at once: what an autoscaler sees of the work."""
+_MOST_BAD_STARTS = 5
+"""Actors in a row that die before they are ready."""
+_SECONDS_TO_WAIT = 1.0
+_SECONDS_BETWEEN_MESSAGES = 30.0
+_STORE_BYTES = 100_000_000
+"""Of Ray's object store on this machine: little goes through it."""
+_TOKEN_FILE = "token"
+
+
+@contextlib.contextmanager
+def ray_engine(
+    output: Path,
+    *,
+    address: str | None = None,
+    workers: int | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+    start: Start = UnitScanner,
+    say: Callable[[str], object] = lambda message: None,
+) -> Iterator[Engine]:
+    """Join a Ray cluster, or start one on this machine, for as long as the context lasts.
+
+    What is printed to stdout meanwhile is dropped: Ray prints there what is in its logs too.
+
+    Args:
+        output: The scan's output directory.
+        address: `auto` (the cluster that runs on this machine, or RAY_ADDRESS), host:port, or
+            `local` (start one); None: `auto` if there is one, else `local`.
+        workers: Actors at a time; None: as many as there is room for.
+        cpus: CPUs that Ray sets aside for each.
+        gpus: GPUs that each gets; may be a part of one.
+        start: Makes what scans a unit; pickled.
+        say: Called with what the user may want to know: units that are tried again, and waiting.
+
+    Raises:
+        ConfigError: There is no cluster at the address, or it has another version of Ray.
+    """
+    with (
+        Path(os.devnull).open("w") as dropped,
+        contextlib.redirect_stdout(dropped),
+        _signals_as_raised(),
+        _connected(address, say),
+    ):
+
+        def run(config: ScanConfig, units: Sequence[Unit]) -> Generator[Outcome, None, None]:
+            with _shared_token(output) as token:
+                named = config.model in ("tiny", "none")
+                job = _Job(
+                    config=config if named else replace(config, model=_absolute(config.model)),
+                    start=start,
+                    token_file=token,
+                    token=token.read_text(),
+                    versions=package_versions(),
+                    model=model_hash(config),
+                    sample=_first_readable(units),
+                )
+                options = {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
+                yield from _Run(job, units, options, workers, say).outcomes()
+
+        yield run
+
+
+@contextlib.contextmanager
+def _signals_as_raised() -> Iterator[None]:
+    """What a signal handler raises: Ray turns it into a SystemError."""
+    try:
+        yield
+    except SystemError as error:
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
+
+
+@contextlib.contextmanager
+def _connected(address: str | None, say: Callable[[str], object]) -> Iterator[None]:
+    if address is not None and "://" in address:
+        raise ConfigError(
+            f"--ray-address {address}: Ray's client mode is not supported; run the scan on a node "
+            "of the cluster, and give auto or host:port"
+        )
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    # Ray adds the current directory to where workers look for modules: it may be hostile.
+    with contextlib.chdir(os.sep):
+        try:
+            if address in (None, "auto"):
+                try:
+                    _init(address="auto")
+                except ConnectionError as error:
+                    if address is not None:
+                        raise
+                    if "RAY_ADDRESS" in os.environ:
+                        raise ConfigError(
+                            f"RAY_ADDRESS: {_first_line(error)}; start that cluster, or unset it"
+                        ) from error
+                    say("no Ray cluster runs here: starting one on this machine")
+                    address = "local"
+            if address == "local":
+                _init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES)
+            elif address not in (None, "auto"):
+                _init(address=address)
+        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+            if isinstance(error, StarEncoderError):
+                raise
+            raise ConfigError(f"--ray-address {address}: {_first_line(error)}") from error
+        finally:
+            if signal.getsignal(signal.SIGTERM) is not on_sigterm:  # Ray set its own
+                signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _init(**arguments: Any) -> None:  # noqa: ANN401 - Ray's own
+    ray.init(log_to_driver=False, logging_level="error", **arguments)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def _first_readable(units: Sequence[Unit]) -> ShardFile | None:
+    for unit in units:
+        with contextlib.suppress(OSError):
+            stat_shard(unit.file)
+            return _placed(unit).file
+    return None
+
+
+@contextlib.contextmanager
+def _shared_token(output: Path) -> Iterator[Path]:
+    """A file by which a node tells that it sees the output directory."""
+    path = output.absolute() / SCAN_FOLDER / _TOKEN_FILE
+    write_whole(path, secrets.token_hex(16).encode())
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _absolute(address: str) -> str:
+    """As it is called from any current directory."""
+    # Links are not followed: they may lead elsewhere on another machine.
+    return address if "://" in address else str(Path(address).absolute())
+
+
+def _placed(unit: Unit) -> Unit:
+    """A unit for another process, on another machine."""
+    spans = unit.spans
+    return replace(
+        unit,
+        file=replace(unit.file, address=_absolute(unit.file.address)),
+        spans=spans and replace(spans, address=_absolute(spans.address)),
+        part=_absolute(unit.part),
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# On the nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What an actor has to know before its first unit."""
+
+    config: ScanConfig
+    start: Start
+    token_file: Path
+    token: str
+    versions: dict[str, str]
+    model: str
+    sample: ShardFile | None
+    """A shard that every node must see."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    name: str
+    """As Ray has it."""
+    address: str
+
+
+class _Worker:
+    """An actor. Errors are its answers: what it raises comes wrapped by Ray."""
+
+    def start(self, job: _Job) -> _Node | StarEncoderError:
+        """Load what scans; say where."""
+        self._node = _Node(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+        try:
+            _check_node(job)
+            self._scan = job.start(job.config)
+        except StarEncoderError as error:
+            return self._named(error)
+        return self._node
+
+    def scan(self, unit: Unit) -> UnitResult | Crash | StarEncoderError:
+        """Scan a row group."""
+        try:
+            return handled(self._scan, unit)
+        except StarEncoderError as error:
+            return self._named(error)
+
+    def _named(self, error: StarEncoderError) -> StarEncoderError:
+        return type(error)(f"node {self._node.address}: {error}")
+
+
+def _check_node(job: _Job) -> None:
+    """Refuse a node whose results would be lost, or would differ."""
+    try:
+        why = "" if job.token_file.read_text() == job.token else "another directory is there"
+    except OSError as error:
+        why = reason_of(error)
+    if why:
+        raise ConfigError(
+            f"{job.token_file.parents[1]}: not the directory that the scan writes to ({why}); "
+            "every node must see it at the same path, as on a shared file system"
+        )
+    here = package_versions()
+    del here["python"]  # Ray has compared it
+    differing = [
+        f"{name} {version} (here: {job.versions[name]})"
+        for name, version in here.items()
+        if version != job.versions[name]
+    ]
+    if differing:
+        raise ConfigError(
+            f"has {', '.join(differing)}; install the same versions on every node, as the output "
+            "may depend on them"
+        )
+    if model_hash(job.config) != job.model:
+        raise ConfigError(
+            f"{job.config.model}: not the same model as here; every node needs it, at the same path"
+        )
+    if job.sample is not None:
+        try:
+            stat_shard(job.sample)
+        except OSError as error:
+            raise ConfigError(
+                f"{job.sample.address}: cannot be read ({reason_of(error)}); every node must see "
+                "the inputs, at the same path"
+            ) from error
+
+
+# --------------------------------------------------------------------------------------------------
+# Here
+
+
+@dataclass(slots=True, eq=False)
+class _Actor:
+    handle: Any
+    bad_starts: int
+    """That it was asked for after: those of one moment, as when a node dies, count once."""
+    node: _Node | None = None
+    """None: not ready yet."""
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    unit: Unit
+    """As it was given."""
+    failures: list[_Node] = field(default_factory=list)
+    """Where it was tried."""
+
+
+class _Run:
+    """Units on actors, until all have an outcome."""
+
+    def __init__(
+        self,
+        job: _Job,
+        units: Sequence[Unit],
+        options: dict[str, object],
+        workers: int | None,
+        say: Callable[[str], object],
+    ) -> None:
+        self._job = job
+        self._options = options
+        self._most = len(units) if workers is None else workers
+        self._say = say
+        self._new = deque(map(_Task, units))
+        self._again: list[_Task] = []
+        self._starting: dict[ray.ObjectRef, _Actor] = {}
+        self._idle: list[_Actor] = []
+        self._working: dict[ray.ObjectRef, tuple[_Actor, _Task]] = {}
+        self._bad_starts = 0
+        self._told = time.monotonic()
+
+    def outcomes(self) -> Generator[Outcome, None, None]:
+        """The outcome of each unit, as they come."""
+        try:
+            while self._new or self._again or self._working:
+                self._hand_out()
+                self._ask_for_actors()
+                self._tell_if_waiting()
+                references = [*self._working, *self._starting]
+                ready, _ = ray.wait(references, num_returns=1, timeout=_SECONDS_TO_WAIT)
+                for reference in ready:
+                    if reference in self._starting:
+                        self._take_actor(reference)
+                    else:
+                        yield from self._take_result(reference)
+        finally:
+            actors = [actor for actor, _ in self._working.values()]
+            for actor in [*actors, *self._idle, *self._starting.values()]:
+                _end(actor)
+
+    def _hand_out(self) -> None:
+        """Give waiting units to actors; those for which there is none go."""
+        for actor in list(self._idle):
+            task = self._next_for(actor)
+            if task is not None:
+                self._idle.remove(actor)
+                reference = actor.handle.scan.remote(_placed(task.unit))
+                self._working[reference] = (actor, task)
+            elif not self._again:  # else it may be needed for one of these
+                self._idle.remove(actor)
+                _end(actor)
+
+    def _next_for(self, actor: _Actor) -> _Task | None:
+        """A unit for an actor; those that failed on its node wait for another if there is one."""
+        ready = [*(other for other, _ in self._working.values()), *self._idle]
+        elsewhere = {other.node for other in ready} - {actor.node}
+        for task in self._again:
+            if actor.node not in task.failures:
+                self._again.remove(task)
+                return task
+        if self._new:
+            return self._new.popleft()
+        for task in self._again:
+            if elsewhere <= set(task.failures):
+                self._again.remove(task)
+                return task
+        return None
+
+    def _ask_for_actors(self) -> None:
+        waiting = len(self._new) + len(self._again)
+        room = self._most - len(self._working) - len(self._idle)
+        wanted = min(waiting - len(self._idle), room, _MOST_STARTING)
+        while len(self._starting) > max(0, wanted):
+            _end(self._starting.popitem()[1])
+        for _ in range(wanted - len(self._starting)):
+            actor = _Actor(ray.remote(_Worker).options(**self._options).remote(), self._bad_starts)
+            self._starting[actor.handle.start.remote(self._job)] = actor
+
+    def _tell_if_waiting(self) -> None:
+        now = time.monotonic()
+        if self._working or self._idle:
+            self._told = now
+        elif now - self._told >= _SECONDS_BETWEEN_MESSAGES:
+            self._told = now
+            there = ray.cluster_resources()
+            self._say(
+                f"{len(self._new) + len(self._again)} row groups wait for room on the Ray cluster; "
+                f"a worker takes {_resources(self._options['num_cpus'], self._options['num_gpus'])}"
+                f", the cluster has {_resources(there.get('CPU', 0), there.get('GPU', 0))} in all"
+            )
+
+    def _take_actor(self, reference: "ray.ObjectRef") -> None:
+        actor = self._starting.pop(reference)
+        try:
+            answer = ray.get(reference)
+        except RayTaskError as error:
+            raise RuntimeError(f"in a worker:\n{error}") from None
+        except RayError as error:
+            self._bad_starts = max(self._bad_starts, actor.bad_starts + 1)
+            if self._bad_starts == _MOST_BAD_STARTS:
+                raise ConfigError(
+                    f"{_MOST_BAD_STARTS} workers in a row were lost before they could start; "
+                    f"of the last, {_death(error)}; see Ray's logs"
+                ) from error
+            return
+        if isinstance(answer, StarEncoderError):
+            raise answer
+        self._bad_starts = 0
+        actor.node = answer
+        self._idle.append(actor)
+
+    def _take_result(self, reference: "ray.ObjectRef") -> Iterator[Outcome]:
+        actor, task = self._working.pop(reference)
+        try:
+            answer = ray.get(reference)
+        except RayError as error:
+            answer = Crash(f"the worker that read it was lost: {_death(error)}")
+        if isinstance(answer, StarEncoderError):
+            _end(actor)
+            raise answer
+        if not isinstance(answer, Crash):
+            self._idle.append(actor)
+            yield task.unit, answer
+            return
+        _end(actor)  # if it lives: what failed once, such as a GPU, may fail again
+        assert actor.node is not None
+        task.failures.append(actor.node)
+        reason, _, details = answer.reason.partition("\n")
+        reason = f"{reason} (try {len(task.failures)} of {_MOST_TRIES}, node {actor.node.address})"
+        if len(task.failures) == _MOST_TRIES:
+            yield task.unit, Crash(f"{reason}\n{details}".rstrip())
+        else:
+            self._again.append(task)
+            self._say(f"{task.unit.file.relative}: row group {task.unit.group}: {reason}")
+
+
+def _end(actor: _Actor) -> None:
+    with contextlib.suppress(RayError):
+        ray.kill(actor.handle)
+
+
+def _resources(cpus: object, gpus: object) -> str:
+    return f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+
+
+def _death(error: RayError) -> str:
+    """Why an actor is lost, without the names and the advice that Ray puts around it."""
+    text = str(error)
+    if isinstance(error, ActorUnavailableError):
+        return "its node cannot be reached"
+    if "its node has died" in text or "node was terminated" in text:
+        return "its node died"
+    if "connection error code" in text:
+        return "it was killed or crashed, perhaps out of memory"
+    detail = text.rpartition("Worker exit detail: ")[2]
+    return " ".join(line.strip() for line in detail.splitlines() if line[:1] != "\t").rstrip(".")

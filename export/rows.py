@@ -1,0 +1,179 @@
+"""The texts of rows: strings, very long ones, lists of events; how each is read and redacted.
+
+A column of a batch gives the rows' texts and takes what stands in their place.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from export.events import TEXTS, apply_to_events, form_of_events
+from export.forms import apply_form, read_form
+from export.shards import is_events
+from export.texts import LONG_BYTES, ColumnBuilder, LongText, bytes_of
+from pii.redact import Operator
+from pii.spans import Span
+
+Events = list[dict[str, object] | None]
+
+LONG = "long"
+"""In place of a form: a text that is too long to be looked at as a whole."""
+
+
+class TextRow:
+    """A string.
+
+    All rows have `form`, what kind of text it is, `texts`, what the detector reads of it, and
+    `redacted`, what its column takes in its place, None where nothing has changed.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Look at its form."""
+        self._text = text
+        self._form = read_form(text)
+        self.form = self._form.kind
+        self.texts = self._form.texts
+
+    def to_original(self, found: Sequence[Sequence[Span]]) -> list[Span]:
+        """The spans of the original from those of each of `texts`."""
+        return self._form.to_original(found)
+
+    def redacted(self, spans: Sequence[Span], operator: Operator) -> list[memoryview] | None:
+        """The UTF-8 bytes in pieces."""
+        new = apply_form(self._text, self._form, spans, operator).text
+        return None if new == self._text else [memoryview(new.encode())]
+
+
+class LongRow:
+    """A string that is never looked at as a whole; its form does not count."""
+
+    form = LONG
+
+    def __init__(self, text: LongText) -> None:
+        """Take its text."""
+        self._text = text
+        self.texts = (text,)
+
+    def to_original(self, found: Sequence[Sequence[Span]]) -> list[Span]:
+        """The spans of the original from those of each of `texts`."""
+        return list(found[0])
+
+    def redacted(self, spans: Sequence[Span], operator: Operator) -> list[memoryview] | None:
+        """The UTF-8 bytes in pieces."""
+        pieces = list(self._text.iter_redacted(spans, operator))
+        return pieces if len(pieces) > 1 else None
+
+
+class EventsRow:
+    """The events of an issue; offsets are those of its texts, one after the other."""
+
+    def __init__(self, events: "Events") -> None:
+        """Look at authors and texts."""
+        self._events = events
+        self._form = form_of_events([event or {} for event in events])
+        self.form = self._form.form.kind
+        self.texts = self._form.form.texts
+
+    def to_original(self, found: Sequence[Sequence[Span]]) -> list[Span]:
+        """The spans of the original from those of each of `texts`."""
+        return self._form.form.to_original(found)
+
+    def redacted(self, spans: Sequence[Span], operator: Operator) -> "Events | None":
+        """The events."""
+        events = [event or {} for event in self._events]
+        new = apply_to_events(events, self._form, spans, operator)
+        if new == events:
+            return None
+        return [
+            None if was is None else event for was, event in zip(self._events, new, strict=True)
+        ]
+
+
+Row = TextRow | LongRow | EventsRow
+
+
+class StringColumn:
+    """A batch's column of strings or large strings."""
+
+    def __init__(self, array: pa.Array) -> None:
+        """Look at the bytes of each row."""
+        self._array = array
+        self.values: Sequence[memoryview | None] = bytes_of(array)
+        """Of each row; None for null."""
+
+    def size(self, row: int) -> int:
+        """UTF-8 bytes of a row."""
+        return len(self.values[row] or b"")
+
+    def read(self, row: int) -> Row | None:
+        """A row's text; None if it is not UTF-8."""
+        data = self.values[row]
+        assert data is not None
+        try:
+            return (
+                TextRow(str(data, "utf-8")) if len(data) < LONG_BYTES else LongRow(LongText(data))
+            )
+        except UnicodeDecodeError:
+            return None
+
+    def replaced(self, kept: Sequence[int], new: Mapping[int, Sequence[memoryview]]) -> pa.Array:
+        """The kept rows, some of them new."""
+        builder = ColumnBuilder()
+        for row in kept:
+            value = self.values[row]
+            if row in new:
+                builder.append(*new[row])
+            elif value is None:
+                builder.append_null()
+            else:
+                builder.append(value)
+        return builder.finish(self._array.type)
+
+
+class EventsColumn:
+    """A batch's column of lists of events."""
+
+    def __init__(self, array: pa.Array) -> None:
+        """Take the rows."""
+        self._array = array
+        self.values: Sequence[Events | None] = [_events(row) for row in array]
+        """Of each row; None for null; empty also where a string is not UTF-8."""
+
+    def size(self, row: int) -> int:
+        """UTF-8 bytes of a row's texts."""
+        return sum(
+            len(value.encode())
+            for event in self.values[row] or ()
+            for name, value in (event or {}).items()
+            if name in TEXTS and isinstance(value, str)
+        )
+
+    def read(self, row: int) -> Row | None:
+        """A row's events; None if one is not UTF-8."""
+        events = self.values[row]
+        if not events and len(self._array[row]):
+            return None
+        return EventsRow(events or [])
+
+    def replaced(self, kept: Sequence[int], new: Mapping[int, "Events"]) -> pa.Array:
+        """The kept rows, some of them new."""
+        pieces, first = [], 0
+        for at, row in enumerate(kept):
+            if row in new:
+                pieces.append(self._array.take(pa.array(kept[first:at], pa.int64())))
+                pieces.append(pa.array([new[row]], self._array.type))
+                first = at + 1
+        pieces.append(self._array.take(pa.array(kept[first:], pa.int64())))
+        return pa.concat_arrays(pieces)
+
+
+def _events(row: pa.Scalar) -> "Events | None":
+    try:
+        return row.as_py()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        return []
+
+
+def open_column(array: pa.Array) -> StringColumn | EventsColumn:
+    """A column of strings or events."""
+    return EventsColumn(array) if is_events(array.type) else StringColumn(array)
