@@ -22,8 +22,8 @@ $(VENV)/.cpu: pyproject.toml constraints.txt
 
 $(VENV)/.test: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing starencoder[cpu,train,test] into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,train,test]'
+	@echo "installing starencoder[cpu,train,ray,datatrove,test] into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,train,ray,datatrove,test]'
 	@touch $@ $(VENV)/.cpu
 
 demo: $(VENV)/.cpu

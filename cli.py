@@ -43,6 +43,7 @@ _SECONDS_BETWEEN_LINES = 30
 
 _EXTRAS = {
     "ray": "ray",
+    "datatrove": "datatrove",
     **dict.fromkeys(("onnxruntime", "tokenizers", "numpy", "pyarrow"), "cpu"),
     **dict.fromkeys(
         (

@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -40,6 +41,7 @@ _MOST_STARTING = 16
 """Actors that are asked for at once: what an autoscaler sees of the work."""
 _MOST_BAD_STARTS = 5
 """Actors in a row that die before they are ready."""
+_SECONDS_TO_CONNECT = 10.0
 _SECONDS_TO_WAIT = 1.0
 _SECONDS_BETWEEN_MESSAGES = 30.0
 _STORE_BYTES = 100_000_000
@@ -73,7 +75,7 @@ def ray_engine(
         say: Called with what the user may want to know: units that are tried again, and waiting.
 
     Raises:
-        ConfigError: There is no cluster at the address, or it has another version of Ray.
+        ConfigError: There is no cluster at the address, or it has another version of Ray or Python.
     """
     with (
         Path(os.devnull).open("w") as dropped,
@@ -113,50 +115,56 @@ def _signals_as_raised() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _connected(address: str | None, say: Callable[[str], object]) -> Iterator[None]:
-    if address is not None and "://" in address:
-        raise ConfigError(
-            f"--ray-address {address}: Ray's client mode is not supported; run the scan on a node "
-            "of the cluster, and give auto or host:port"
-        )
+    flag = "--ray-address"
+    if address in (None, "auto") and os.environ.get("RAY_ADDRESS"):
+        flag, address = "RAY_ADDRESS", os.environ["RAY_ADDRESS"]
+    if address not in (None, "auto", "local"):
+        _check_reachable(flag, address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    # Ray adds the current directory to where workers look for modules: it may be hostile.
-    with contextlib.chdir(os.sep):
-        try:
-            if address in (None, "auto"):
+    try:
+        # Ray adds the current directory to where workers look for modules: it may be hostile.
+        with contextlib.chdir(os.sep):
+            if address is None:
                 try:
                     _init(address="auto")
-                except ConnectionError as error:
-                    if address is not None:
-                        raise
-                    if "RAY_ADDRESS" in os.environ:
-                        raise ConfigError(
-                            f"RAY_ADDRESS: {_first_line(error)}; start that cluster, or unset it"
-                        ) from error
+                except ConnectionError:
                     say("no Ray cluster runs here: starting one on this machine")
                     address = "local"
             if address == "local":
                 _init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES)
-            elif address not in (None, "auto"):
+            elif address is not None:
                 _init(address=address)
-        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            if isinstance(error, StarEncoderError):
-                raise
-            raise ConfigError(f"--ray-address {address}: {_first_line(error)}") from error
-        finally:
-            if signal.getsignal(signal.SIGTERM) is not on_sigterm:  # Ray set its own
-                signal.signal(signal.SIGTERM, on_sigterm)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ConfigError(f"{flag} {address}: {reason}") from error
+    finally:
+        if signal.getsignal(signal.SIGTERM) is not on_sigterm:  # Ray has set its own
+            signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _check_reachable(flag: str, address: str) -> None:
+    """Refuse an address where nobody listens, for which Ray would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(
+            f"{flag} {address}: expected auto, local or host:port (Ray's client mode, ray://, is "
+            "not supported: run the scan on a node of the cluster)"
+        )
+    try:
+        socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
+    except OSError as error:
+        raise ConfigError(
+            f"{flag} {address}: no Ray cluster answers there ({reason_of(error)}); start it with: "
+            "ray start --head"
+        ) from error
+
+
 def _init(**arguments: Any) -> None:  # noqa: ANN401 - Ray's own
     ray.init(log_to_driver=False, logging_level="error", **arguments)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def _first_readable(units: Sequence[Unit]) -> ShardFile | None:

@@ -370,8 +370,12 @@ sys.exit(cli.main(sys.argv[1:]))
         (["--engine", "rya"], "unknown engine 'rya' (did you mean ray?)"),
         (["--engine", "ray", "--worker-cpus", "1.5"], "--worker-cpus is 0 to 1 or a whole number"),
         (["--engine", "ray", "--dry-run"], "--dry-run with --engine ray needs --workers"),
-        (["--engine", "ray", "--ray-address", "ray://a:1"], "client mode is not supported"),
-        (["--engine", "ray", "--ray-address", "x:y:z"], "--ray-address x:y:z: "),
+        (
+            ["--engine", "ray", "--ray-address", "ray://a:1"],
+            "client mode, ray://, is not supported",
+        ),
+        (["--engine", "ray", "--ray-address", "x:y:z"], "--ray-address x:y:z: expected"),
+        (["--engine", "ray", "--ray-address", "127.0.0.1:1"], "no Ray cluster answers there"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(shards, tmp_path, capsys, flags, message):
