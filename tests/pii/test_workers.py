@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pii.workers import Crash, run_ordered
+from pii.workers import Crash, run_ordered, run_unordered
 from starencoder.errors import ConfigError
 
 # What runs in a worker is pickled by name, so it comes from the standard library.
@@ -16,6 +16,22 @@ DOUBLE = functools.partial(functools.partial, operator.mul, 2)
 def test_results_come_in_the_order_of_the_tasks(jobs):
     tasks = list(range(50))
     assert list(run_ordered(DOUBLE, tasks, jobs=jobs)) == [2 * task for task in tasks]
+
+
+def test_without_an_order_a_result_need_not_wait_for_an_earlier_task():
+    start = functools.partial(functools.partial, eval)
+    tasks = ["__import__('time').sleep(1)", "1", "2"]
+    assert list(run_unordered(start, tasks, jobs=2)) == [(1, 1), (2, 2), (0, None)]
+    assert list(run_unordered(start, ["1", "2"], jobs=1)) == [(0, 1), (1, 2)]
+
+
+def test_what_was_finished_before_a_failure_has_come():
+    start = functools.partial(functools.partial, eval)
+    failing = "(_ for _ in ()).throw(__import__('starencoder.errors').errors.ConfigError('a: b'))"
+    results = run_unordered(start, ["__import__('time').sleep(1)", "1", "2", failing], jobs=2)
+    assert [next(results) for _ in range(2)] == [(1, 1), (2, 2)]
+    with pytest.raises(ConfigError, match=r"^a: b$"):
+        list(results)
 
 
 def test_more_jobs_than_tasks_and_no_tasks_at_all_are_fine():
