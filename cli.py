@@ -691,6 +691,12 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--workers", type=int, metavar="N", help="processes; default: one per core")
     how.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="cpu (default), cuda (the first GPU) or cuda:0,1 (several)",
+    )
+    how.add_argument(
         "--dry-run", action="store_true", help="say what there is to do and how long it may take"
     )
     how.add_argument("--price", type=float, metavar="P", help="of this machine for one hour")
@@ -698,6 +704,7 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_scan(arguments: argparse.Namespace) -> int:
     """Redact or annotate parquet shards."""
+    from export.devices import cuda_engine, serve_cuda
     from export.scan import local_engine, plan_scan, scan
     from pii.files import shown_path
     from pii.workers import default_jobs
@@ -707,20 +714,28 @@ def run_scan(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--workers must be 1 or more, got {workers}")
     if arguments.price is not None and not (arguments.dry_run and arguments.price >= 0):
         raise ConfigError("--price is 0 or more, and goes with --dry-run")
-    plan = plan_scan(arguments.shards, _scan_config(arguments))
+    config, devices = _scan_config(arguments)
+    plan = plan_scan(arguments.shards, config)
     for shard, problem in plan.unreadable.items():
         _say(f"{shown_path(shard)}: {problem}")
     if arguments.dry_run:
         from export.estimate import estimate, estimate_text
 
-        _write(estimate_text(estimate(plan, workers=workers, price=arguments.price)))
+        with (
+            serve_cuda(config.model, devices, say=_say) if devices else contextlib.nullcontext()
+        ) as predict:
+            found = estimate(plan, workers=workers, price=arguments.price, predict=predict)
+        _write(estimate_text(found))
         return CANNOT_READ if plan.unreadable else 0
+    engine = cuda_engine(workers, devices, say=_say) if devices else local_engine(workers)
     with _rows_shown(plan.rows) as show:
-        account = scan(plan, arguments.output, local_engine(workers), on_progress=show)
+        account = scan(plan, arguments.output, engine, on_progress=show)
     return _tell_account(account, plan, arguments.output)
 
 
-def _scan_config(arguments: argparse.Namespace) -> "ScanConfig":
+def _scan_config(arguments: argparse.Namespace) -> "tuple[ScanConfig, tuple[int, ...]]":
+    """The settings, and the numbers of the GPUs that are used."""
+    from export.devices import check_gpu, parse_device
     from export.row_groups import MODES, ScanConfig
     from export.shards import ColumnNames
 
@@ -737,9 +752,15 @@ def _scan_config(arguments: argparse.Namespace) -> "ScanConfig":
         raise ConfigError("--drop-unselected goes with --languages")
     if arguments.limit is not None and arguments.limit < 1:
         raise ConfigError(f"--limit must be 1 or more, got {arguments.limit}")
-    return ScanConfig(
+    devices = parse_device(arguments.device)
+    if devices:
+        if chosen.model == "none" or arguments.from_spans:
+            raise ConfigError("--device cuda goes with a model, and none is used")
+        check_gpu(chosen.model)
+    config = ScanConfig(
         mode=mode,
         model=chosen.model,
+        device="cuda" if devices else "cpu",
         operating_point=chosen.operating_point,
         labels=chosen.labels,
         min_score=chosen.min_score,
@@ -754,6 +775,7 @@ def _scan_config(arguments: argparse.Namespace) -> "ScanConfig":
         limit=arguments.limit,
         from_spans=arguments.from_spans or "",
     )
+    return config, devices
 
 
 @contextlib.contextmanager

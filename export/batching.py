@@ -1,17 +1,22 @@
-"""Chunks to batches of similar length under a token budget. Pure: no device, no processes.
+"""Chunks to batches of similar length under a token budget, and back to rows of each chunk.
 
-Every length has one shape of batch, and rows that nothing fills are left empty. So the shape that
-a chunk is computed in depends on its own length only, never on what else is there, and shapes
-repeat, which CUDA graphs need.
+What computes a batch is a function, a `Runner`. Every length has one shape of batch, and rows that
+nothing fills are left empty. So the shape that a chunk is computed in depends on its own length
+only, never on what else is there, and shapes repeat, which CUDA graphs need.
 """
 
+import contextlib
+import threading
 from collections import deque
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from pii.tagger import Predict, Probs
+from starencoder.errors import DeviceError
 
 TOKEN_BUDGET = 1 << 15
 """Tokens of a batch, padding included. Half of that fills an A100 (TensorRT's published BERT-base
@@ -22,6 +27,16 @@ _SHORTEST, _SHORT_STEP, _LONG_STEP, _LONG = 32, 64, 128, 512
 Ids = npt.NDArray[np.int32]
 Key = TypeVar("Key", bound=Hashable)
 
+Runner = Callable[[Ids, Ids], npt.NDArray[np.floating]]
+"""`input_ids` and `attention_mask`, int32 `(rows, seq)`, to probabilities `(rows, seq, tags)`.
+
+Only rows and tokens with a 1 in the mask count. The result is the caller's.
+"""
+
+
+class OutOfMemory(Exception):  # noqa: N818 - an answer rather than an error: a smaller batch follows
+    """A runner's device has no memory for a batch of this size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -29,6 +44,15 @@ class Shape:
 
     rows: int
     seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPlan:
+    """How chunks become batches for a runner."""
+
+    shapes: tuple[Shape, ...]
+    pad_id: int
+    num_tags: int
 
 
 def batch_shapes(longest: int, *, token_budget: int = TOKEN_BUDGET) -> tuple[Shape, ...]:
@@ -117,3 +141,124 @@ def pad_batch(chunks: Sequence[Ids], shape: Shape, pad_id: int) -> tuple[Ids, Id
     mask = real.astype(np.int32)
     mask[len(chunks) :, 0] = 1
     return ids, mask
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """The chunks of one call, and the rows that come back."""
+
+    ids: Ids
+    """Of all chunks, one after the other."""
+    bounds: npt.NDArray[np.int64]
+    """Where each begins in them, and where the last ends."""
+    probs: npt.NDArray[np.float16]
+    """Of all tokens, shape `(len(ids), num_tags)`."""
+    left: int
+    """Chunks whose rows are not there yet."""
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def chunk(self, index: int) -> Ids:
+        """A chunk's ids."""
+        return self.ids[self.bounds[index] : self.bounds[index + 1]]
+
+    def take(self, index: int, rows: npt.NDArray[np.floating]) -> None:
+        """Keep a chunk's rows, which may be followed by those of padding."""
+        start, end = self.bounds[index], self.bounds[index + 1]
+        self.probs[start:end] = rows[: end - start]
+        self.left -= 1
+        if not self.left:
+            self.done.set()
+
+
+def make_request(lengths: npt.NDArray[np.int32], ids: Ids, num_tags: int) -> Request:
+    """A request with nothing computed yet; see `flatten`."""
+    bounds = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=bounds[1:])
+    return Request(ids, bounds, np.empty((len(ids), num_tags), np.float16), len(lengths))
+
+
+Waiting = BatchQueue[tuple[Request, int]]
+
+
+def run_batch(
+    runner: Runner,
+    plan: BatchPlan,
+    waiting: Waiting,
+    lock: contextlib.AbstractContextManager[object],
+) -> Callable[[], None] | None:
+    """Compute the next batch; what comes back hands its rows out. None: it was too large.
+
+    Args:
+        runner: Computes it.
+        plan: Of `waiting`.
+        waiting: Not empty.
+        lock: Held while `waiting` is changed.
+
+    Raises:
+        DeviceError: The device has no memory for a single chunk, or gives something else.
+    """
+    with lock:
+        shape, keys = waiting.take()
+    chunks = [request.chunk(index) for request, index in keys]
+    try:
+        probs = runner(*pad_batch(chunks, shape, plan.pad_id))
+    except OutOfMemory:
+        with lock:
+            smaller = waiting.halve(shape, keys)
+        if smaller is None:
+            raise DeviceError(
+                f"the device has no memory left for one chunk of {shape.seq} tokens; "
+                "something else may use it"
+            ) from None
+        return None
+    wanted = (shape.rows, shape.seq, plan.num_tags)
+    if probs.shape != wanted:
+        raise DeviceError(f"the model's output has the shape {probs.shape}, expected {wanted}")
+
+    def hand_out() -> None:
+        for (request, index), rows in zip(keys, probs, strict=False):  # the rest is empty
+            request.take(index, rows)
+
+    return hand_out
+
+
+def batched_predict(runner: Runner, plan: BatchPlan) -> Predict:
+    """A runner as a predict callable that batches the chunks of each call by themselves."""
+
+    def predict(chunks: Sequence[Sequence[int]]) -> list[Probs]:
+        lengths, ids = flatten(chunks, plan.shapes[-1].seq)
+        request = make_request(lengths, ids, plan.num_tags)
+        waiting: Waiting = BatchQueue(plan.shapes)
+        for index, length in enumerate(lengths.tolist()):
+            waiting.add((request, index), length)
+        while len(waiting):
+            if hand_out := run_batch(runner, plan, waiting, contextlib.nullcontext()):
+                hand_out()
+        return unflatten(request.probs, lengths)
+
+    return predict
+
+
+def flatten(chunks: Sequence[Sequence[int]], longest: int) -> tuple[npt.NDArray[np.int32], Ids]:
+    """Lengths of chunks, of 1 to `longest` tokens each, and their ids one after the other."""
+    lengths = np.array([len(chunk) for chunk in chunks], np.int32)
+    wrong = lengths[(lengths < 1) | (lengths > longest)]
+    if len(wrong):
+        raise ValueError(f"a chunk has {wrong[0]} tokens; expected 1..{longest}")
+    ids = [np.asarray(chunk, np.int32) for chunk in chunks]
+    return lengths, np.concatenate(ids) if ids else np.zeros(0, np.int32)
+
+
+def unflatten(probs: npt.NDArray[np.float16], lengths: npt.NDArray[np.int32]) -> list[Probs]:
+    """The rows of each chunk, given those of all.
+
+    Raises:
+        DeviceError: They are no probabilities.
+    """
+    whole = probs.astype(np.float32)
+    if not np.isfinite(whole).all():  # they would pass for "nothing found"
+        raise DeviceError(
+            "the model gives values that are not finite on this device; nothing is written of "
+            "them: check the GPU, and export the model again"
+        )
+    return np.split(whole, np.cumsum(lengths)[:-1]) if len(lengths) else []

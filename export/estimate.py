@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from export.row_groups import Unit, UnitScanner
 from export.scan import Plan
 from export.shards import Unreadable
+from pii.tagger import Predict
 
 _SECONDS = 10.0
 _SAMPLES = 8
@@ -34,16 +35,19 @@ class Estimate:
     """In the currency of the price."""
 
 
-def estimate(plan: Plan, *, workers: int, price: float | None) -> Estimate:
+def estimate(
+    plan: Plan, *, workers: int, price: float | None, predict: Predict | None = None
+) -> Estimate:
     """Scan a sample of a plan's row groups for some seconds; nothing is written.
 
     Args:
         plan: What there is to do.
         workers: Processes.
         price: Of the machine for one hour.
+        predict: See `UnitScanner`.
     """
     units = list(_spread(plan))
-    scanner = UnitScanner(plan.config)
+    scanner = UnitScanner(plan.config, predict)
     scanned, seconds = 0, 0.0
     for unit in units:
         started = time.perf_counter()
