@@ -114,7 +114,8 @@ def open_cuda(model_dir: Path, device: int) -> "BoundRunner":
         "see pip install 'onnxruntime-gpu[cuda,cudnn]'"
     )
 
-    def tried(graphs: bool) -> BoundRunner:
+    def tried(*, without_graphs: str = "") -> BoundRunner:
+        graphs = not without_graphs
         options = {"device_id": str(device), "enable_cuda_graph": str(int(graphs))}
         try:
             session = make_session(path, providers=[(_PROVIDER, options)])
@@ -125,7 +126,12 @@ def open_cuda(model_dir: Path, device: int) -> "BoundRunner":
         if _PROVIDER not in session.get_providers():
             raise ConfigError(unusable)
         check_signature(session, len(config.id2label), path)
-        runner = BoundRunner(session, CUDA, device, graphs=graphs)
+        if len(session.get_inputs()) < 2:
+            raise CheckpointError(
+                f"{path}: takes no attention_mask, and without it no padded batches; "
+                f"make it again with: {export_command(path)}"
+            )
+        runner = BoundRunner(session, CUDA, device, without_graphs=without_graphs)
         # A graph is recorded in the first run: if that cannot be done, it fails here.
         longest = config.encoder.max_positions
         chunk = np.full(longest, config.encoder.pad_id, np.int32)
@@ -133,20 +139,25 @@ def open_cuda(model_dir: Path, device: int) -> "BoundRunner":
         return runner
 
     try:
-        return tried(graphs=True)
+        return tried()
     except OutOfMemory as error:
-        raise DeviceError(f"cuda:{device}: has no memory left for {path}") from error
+        raise DeviceError(f"no memory left on the device for {path}") from error
     except ConfigError:
         raise
-    except Exception:  # nodes that run on the CPU, an older ONNX Runtime: of many kinds
-        return tried(graphs=False)
+    except Exception as error:  # nodes that run on the CPU, an older ONNX Runtime: of many kinds
+        return tried(without_graphs=str(error).partition("\n")[0] or type(error).__name__)
 
 
 class BoundRunner:
     """A session with buffers on its device, bound once for each shape. For one thread."""
 
     def __init__(
-        self, session: "InferenceSession", device_type: str, device: int, *, graphs: bool = False
+        self,
+        session: "InferenceSession",
+        device_type: str,
+        device: int,
+        *,
+        without_graphs: str = "not on this device",
     ) -> None:
         """Allocate nothing yet.
 
@@ -154,11 +165,12 @@ class BoundRunner:
             session: Takes `input_ids` and perhaps `attention_mask`, gives `probabilities`.
             device_type: As ONNX Runtime has it: cuda, or cpu.
             device: Its number.
-            graphs: Whether each shape is recorded as a CUDA graph; the session has to allow it.
+            without_graphs: Why no shape is recorded as a CUDA graph; empty: each is, and the
+                session allows it.
         """
         self._session = session
         self._device = (device_type, device)
-        self._graphs = graphs
+        self._without_graphs = without_graphs
         (output,) = session.get_outputs()
         self._num_tags = int(output.shape[-1])
         self._dtype = np.float16 if output.type == "tensor(float16)" else np.float32
@@ -169,9 +181,9 @@ class BoundRunner:
 
     def __str__(self) -> str:
         """How it runs, for the log."""
-        graphs = "with" if self._graphs else "without"
-        pinned = "pinned" if self._cudart else "pageable"
-        return f"{graphs} CUDA graphs, output through {pinned} memory"
+        reason = self._without_graphs
+        graphs = f"without CUDA graphs ({reason})" if reason else "with CUDA graphs"
+        return f"{graphs}, output through {'pinned' if self._cudart else 'pageable'} memory"
 
     def __call__(self, input_ids: Ids, attention_mask: Ids) -> npt.NDArray[np.floating]:
         """Run a batch.
@@ -211,7 +223,7 @@ class BoundRunner:
             binding.bind_ortvalue_input(name, value)
         binding.bind_ortvalue_output("probabilities", output)
         options = RunOptions()
-        if self._graphs:
+        if not self._without_graphs:
             # A recorded graph keeps its buffers' addresses: a shape bound anew gets a new number.
             self._recorded += 1
             options.add_run_config_entry("gpu_graph_id", str(self._recorded))

@@ -49,7 +49,8 @@ from export.scan import Engine, Outcome, local_engine
 from pii.detect import model_folder
 from pii.tagger import Probs
 from pii.workers import start_process
-from starencoder.errors import ConfigError, DeviceError, StarEncoderError
+from starencoder.errors import ConfigError, DeviceError, OutputError, StarEncoderError
+from starencoder.files import write_whole
 
 CPU = "cpu"
 
@@ -212,6 +213,8 @@ class _Keeper:
             message = self._report.recv()
         except (EOFError, OSError):
             raise DeviceError(f"{self._name}: its server {self._how_it_ended()}") from None
+        if isinstance(message, DeviceError):
+            raise DeviceError(f"{self._name}: {message}")
         if isinstance(message, StarEncoderError):
             raise message
         self._say(f"{self._name}: {message.description}")
@@ -233,21 +236,26 @@ class _Keeper:
         reason = self._wait_for_end()
         if not self._stopping:
             self._say(f"{self._name}: {reason}; starting it again")
-            self.launch()
             try:
+                self.launch()
                 self.wait_ready()
                 reason = f"{self._wait_for_end()}, the second time"
-            except StarEncoderError as error:
+            except (StarEncoderError, OSError) as error:
                 reason = f"{reason}, and does not start again ({error})"
         with self._lock:
             if self._process is not None:
                 self._process.kill()
                 self._process.join()
-            if not self._stopping:
-                _failure_file(self._address).write_text(
-                    f"{self._name}: {reason}; what is finished is kept: "
-                    "run the same command again to go on from there"
-                )
+            if self._stopping:
+                return
+            message = (
+                f"{self._name}: {reason}; what is finished is kept: "
+                "run the same command again to go on from there"
+            )
+            try:
+                write_whole(_failure_file(self._address), message.encode())
+            except OutputError:
+                shutil.rmtree(self._address.parent)  # says it too, with less words
 
     def _wait_for_end(self) -> str:
         """Why it ended."""
@@ -365,7 +373,7 @@ class ServedModel:
                 return self._connections[address]
             # Where there is nobody to start it again, waiting would have no end.
             if _failure_file(address).exists():
-                raise DeviceError(_failure_file(address).read_text())
+                raise DeviceError(_failure_file(address).read_text("utf-8"))
             if not address.parent.exists() or (driver is not None and not driver.is_alive()):
                 raise DeviceError("the scan that this process belongs to has ended")
             time.sleep(_SECONDS_BETWEEN_TRIES)

@@ -29,6 +29,8 @@ class Estimate:
     bytes_per_second: float
     """Of one process; 0: no text in the sample."""
     workers: int
+    device: str
+    """`cpu` or `cuda`."""
     seconds: float
     """Of the whole scan, if each process is as fast as one alone."""
     cost: float | None
@@ -67,6 +69,7 @@ def estimate(
         sample_bytes=scanned,
         bytes_per_second=rate,
         workers=workers,
+        device=plan.config.device,
         seconds=whole,
         cost=None if price is None else price * whole / 3600,
     )
@@ -96,6 +99,8 @@ def estimate_text(found: Estimate) -> str:
             f"on {found.sample_bytes / 1e6:.1f} MB of it"
         )
         lines.append(f"estimate: {_duration(found.seconds)} with {found.workers} processes")
+        if found.device == "cuda":
+            lines.append("more, if the GPUs are busy all the time before that many processes are")
     else:
         lines.append("estimate: none, as the sample holds no text to scan")
     if found.cost is not None:

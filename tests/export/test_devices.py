@@ -16,7 +16,7 @@ import pytest
 from pyarrow import parquet
 
 import cli
-from export import cuda, devices
+from export import cuda
 from export.batching import BatchPlan, OutOfMemory, batch_shapes, batched_predict
 from export.devices import parse_device, serve_model
 from export.row_groups import ScanConfig
@@ -26,6 +26,17 @@ from pii.session import load_session, make_session
 from pii.workers import Crash, run_unordered, start_process
 from starencoder.config import load_tagger_config
 from starencoder.errors import CheckpointError, ConfigError, DeviceError, MissingExtraError
+from tests.export.runners import (
+    RowByRow,
+    RowByRowUntil,
+    Small,
+    echo,
+    failing_start,
+    start_echo,
+    start_failing,
+    start_once,
+    start_patiently,
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX processes")
 
@@ -33,59 +44,8 @@ PLAN = BatchPlan(shapes=batch_shapes(40, token_budget=200), pad_id=0, num_tags=3
 CHUNKS = [[n + 1] * (n % 40 + 1) for n in range(100)]
 
 
-def echo(input_ids, attention_mask):
-    """Tells every token apart, and fails if it is given padding as a token or a mask with holes."""
-    length = attention_mask.sum(axis=1)
-    assert (attention_mask == (np.arange(attention_mask.shape[1]) < length[:, None])).all()
-    out = np.stack([input_ids, input_ids * 2, np.broadcast_to(length[:, None], input_ids.shape)], 2)
-    return np.where(attention_mask[..., None] == 1, out, np.nan).astype(np.float16)
-
-
 def expected(chunks):
     return [np.array([[i, 2 * i, len(chunk)] for i in chunk], np.float32) for chunk in chunks]
-
-
-def start_echo():
-    return echo
-
-
-class Failing:
-    """`echo`, except once for each of the files that a run takes away."""
-
-    def __init__(self, folder, how):
-        self._folder, self._how = folder, how
-
-    def __call__(self, input_ids, attention_mask):
-        for path in Path(self._folder).glob("fail-*"):
-            path.unlink()
-            if self._how == "raise":
-                raise RuntimeError("CUDA failure 999: unknown error\nmore")
-            if self._how == "hang":
-                time.sleep(600)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return echo(input_ids, attention_mask)
-
-
-def start_failing(folder, how, times=0):
-    for index in range(times):
-        (Path(folder) / f"fail-{index}").touch()
-    return functools.partial(Failing, str(folder), how)
-
-
-class Small:
-    """`echo` on a device that has memory for some rows only."""
-
-    def __init__(self, rows):
-        self._rows = rows
-
-    def __call__(self, input_ids, attention_mask):
-        if len(input_ids) > self._rows:
-            raise OutOfMemory
-        return echo(input_ids, attention_mask)
-
-
-def failing_start(error):
-    raise error
 
 
 @contextlib.contextmanager
@@ -250,11 +210,6 @@ def test_a_server_that_hangs_is_ended(tmp_path, monkeypatch):
     assert "did not get on for" in said[1]
 
 
-def start_patiently(folder):
-    devices._SECONDS_TO_RUN = 0.5
-    return Failing(folder, "hang")
-
-
 def test_a_server_that_cannot_start_again_stops_who_asks(tmp_path):
     (tmp_path / "fail-0").touch()
     with (
@@ -262,14 +217,6 @@ def test_a_server_that_cannot_start_again_stops_who_asks(tmp_path):
         pytest.raises(DeviceError, match=r"does not start again .*no such GPU"),
     ):
         model(CHUNKS)
-
-
-def start_once(folder):
-    mark = Path(folder) / "started"
-    if mark.exists():
-        raise ConfigError("no such GPU")
-    mark.touch()
-    return Failing(folder, "kill")
 
 
 @pytest.mark.parametrize("error", [ConfigError("a: b"), DeviceError("c: d")])
@@ -330,20 +277,6 @@ def test_the_other_users_of_the_machine_cannot_reach_a_server():
 # The embedded model
 
 
-class RowByRow:
-    """The embedded model as a runner: one chunk per run, so that padding changes nothing."""
-
-    def __init__(self):
-        self._predict = load_session(EMBEDDED_MODEL)
-
-    def __call__(self, input_ids, attention_mask):
-        out = np.zeros((*input_ids.shape, 13), np.float16)
-        for row, ids, mask in zip(out, input_ids, attention_mask, strict=True):
-            if mask.sum() > 1:  # an empty row
-                row[: mask.sum()] = self._predict([ids[: mask.sum()].tolist()])[0]
-        return out
-
-
 class Rounded:
     """The embedded model in this process, with what a server's float16 leaves of it."""
 
@@ -401,20 +334,6 @@ def test_a_scan_through_servers_writes_what_a_scan_without_them_writes(
     assert through == direct
     spans = parquet.read_table(tmp_path / "through" / "0.parquet")["pii_spans"].to_pylist()
     assert any(span["source"] == "model" for row in spans for span in row)
-
-
-class RowByRowUntil(RowByRow):
-    """Dies at each run while a file is there, after some that it does not."""
-
-    def __init__(self, folder, runs):
-        super().__init__()
-        self._mark, self._left = Path(folder) / "broken", runs
-
-    def __call__(self, input_ids, attention_mask):
-        self._left -= 1
-        if self._mark.exists() and self._left < 0:
-            raise RuntimeError("CUDA failure 719: unspecified launch failure")
-        return super().__call__(input_ids, attention_mask)
 
 
 def test_a_scan_whose_gpu_is_lost_keeps_what_is_finished_and_goes_on_later(shards, tmp_path):
