@@ -9,9 +9,9 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -273,8 +273,12 @@ class UnitScanner:
                 if unit.spans is not None
                 else ((batch, None) for batch in iter_batches(shard, unit.group))
             )
-            with write_part(Path(unit.part), schema) as writer:
-                for batch, spans in _read_ahead(batches):
+            # Closed here and now: left to the interpreter, a SIGTERM in that moment would be lost.
+            with (
+                closing(_read_ahead(batches)) as ahead,
+                write_part(Path(unit.part), schema) as writer,
+            ):
+                for batch, spans in ahead:
                     writer.write_batch(self._scan_batch(batch, spans, schema, unit.limit, tally))
         return Path(unit.part).stat().st_size
 
@@ -380,7 +384,7 @@ class UnitScanner:
         }
 
 
-def _read_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+def _read_ahead(items: Iterator[_Item]) -> Generator[_Item, None, None]:
     """The same items, the next one read while one is worked on."""
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(next, items, None)
