@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import json
 import multiprocessing
 import os
 import pickle
@@ -16,7 +17,7 @@ import pytest
 from pyarrow import parquet
 
 import cli
-from export import cuda
+from export import cuda, devices
 from export.batching import BatchPlan, OutOfMemory, batch_shapes, batched_predict
 from export.devices import parse_device, serve_model
 from export.row_groups import ScanConfig
@@ -32,6 +33,8 @@ from tests.export.runners import (
     Small,
     echo,
     failing_start,
+    open_lost,
+    open_row_by_row,
     start_echo,
     start_failing,
     start_once,
@@ -440,6 +443,55 @@ def test_scan_refuses_a_gpu_that_it_cannot_use_before_it_writes_anything(shards,
     assert cli.main([*base, "--model", "none"]) == 2
     assert "--device cuda" in capsys.readouterr().err.splitlines()[-1]
     assert not output.exists()
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """GPUs that are none, as far as the command can tell."""
+    monkeypatch.setattr(devices, "check_gpu", lambda model: embedded_plan())
+    monkeypatch.setattr(devices, "open_cuda", open_row_by_row)
+
+
+def test_scan_on_gpus_says_so_in_its_account_and_is_not_mixed_with_a_cpu(
+    shards, tmp_path, capsys, gpus
+):
+    output = tmp_path / "out"
+    base = ["scan", str(shards), "--output", str(output), "--workers", "2", "--disable", "router"]
+    assert cli.main([*base, "--device", "cuda:0,1"]) == 0
+    told = capsys.readouterr()
+    assert "30 rows scanned" in told.out
+    named = sorted(line.split()[1] for line in told.err.splitlines())
+    assert named == ["cuda:0:", "cuda:1:"]
+    for name in ("run.json", "manifest.json"):
+        assert json.loads((output / "_scan" / name).read_text())["config"]["device"] == "cuda"
+    direct = scan_output(shards, tmp_path / "direct", local_engine(1, Rounded()))
+    assert {path.name: path.read_bytes() for path in output.glob("*.parquet")} == direct
+
+    assert cli.main([*base, "--device", "cuda"]) == 0  # their number does not matter
+    assert cli.main(base) == 2
+    assert "device" in capsys.readouterr().err
+
+
+def test_a_dry_run_measures_on_the_gpu(shards, tmp_path, capsys, gpus):
+    output = tmp_path / "out"
+    base = ["scan", str(shards), "--output", str(output), "--workers", "2", "--dry-run"]
+    assert cli.main([*base, "--device", "cuda"]) == 0
+    out = capsys.readouterr().out
+    assert "with one process" in out
+    assert "if the GPUs are busy" in out
+    assert not output.exists()
+
+
+def test_a_scan_whose_gpu_is_lost_ends_with_code_4(shards, tmp_path, capsys, gpus, monkeypatch):
+    monkeypatch.setattr(devices, "open_cuda", open_lost)
+    monkeypatch.setenv("LOST_GPU", str(tmp_path))
+    for index in range(2):
+        (tmp_path / f"fail-{index}").touch()
+    base = ["scan", str(shards), "--output", str(tmp_path / "out"), "--disable", "router"]
+    assert cli.main([*base, "--workers", "2", "--device", "cuda"]) == 4
+    err = capsys.readouterr().err.splitlines()
+    assert "cuda:0: its server was killed by SIGKILL; starting it again" in err[1]
+    assert "the second time; what is finished is kept: run the same command again" in err[-1]
 
 
 def test_devices_load_neither_torch_nor_transformers():
