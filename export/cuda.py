@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.batching import (
+    TOKEN_BUDGET,
     BatchPlan,
     Ids,
     OutOfMemory,
@@ -55,7 +56,7 @@ def check_cuda() -> None:
         )
 
 
-def gpu_plan(model_dir: Path) -> BatchPlan:
+def gpu_plan(model_dir: Path, *, token_budget: int = TOKEN_BUDGET) -> BatchPlan:
     """How a model's chunks are batched on a GPU.
 
     Raises:
@@ -70,7 +71,7 @@ def gpu_plan(model_dir: Path) -> BatchPlan:
         )
     config = load_tagger_config(model_dir)
     return BatchPlan(
-        shapes=batch_shapes(config.encoder.max_positions),
+        shapes=batch_shapes(config.encoder.max_positions, token_budget=token_budget),
         pad_id=config.encoder.pad_id,
         num_tags=len(config.id2label),
     )

@@ -17,16 +17,16 @@ import pytest
 from pyarrow import parquet
 
 import cli
-from export import cuda, devices
-from export.batching import BatchPlan, OutOfMemory, batch_shapes, batched_predict
+from export import devices
+from export.batching import BatchPlan, batch_shapes, batched_predict
 from export.devices import parse_device, serve_model
 from export.row_groups import ScanConfig
 from export.scan import local_engine, plan_scan, scan
 from pii.detect import EMBEDDED_MODEL
-from pii.session import load_session, make_session
+from pii.session import load_session
 from pii.workers import Crash, run_unordered, start_process
 from starencoder.config import load_tagger_config
-from starencoder.errors import CheckpointError, ConfigError, DeviceError, MissingExtraError
+from starencoder.errors import ConfigError, DeviceError
 from tests.export.runners import (
     RowByRow,
     RowByRowUntil,
@@ -357,58 +357,6 @@ def test_a_scan_whose_gpu_is_lost_keeps_what_is_finished_and_goes_on_later(shard
         assert scan_output(shards, output, local_engine(2, model)) == direct
     journal = (output / "_scan" / "journal.jsonl").read_text()
     assert journal.count('"kind": "unit"') == 9  # none twice
-
-
-# ONNX Runtime
-
-
-def test_bound_buffers_give_what_a_plain_run_gives_in_every_shape():
-    session = make_session(EMBEDDED_MODEL / "onnx" / "model_int8.onnx")
-    runner = cuda.BoundRunner(session, "cpu", 0)
-    results = []
-    for seed, seq in enumerate([20, 64, 20, 128]):
-        ids = np.random.default_rng(seed).integers(5, 999, (1, seq), np.int32)
-        results.append((ids, runner(ids, np.ones_like(ids))))
-    for ids, found in results:
-        (wanted,) = session.run(None, {"input_ids": ids})
-        np.testing.assert_array_equal(found, wanted)
-    assert len(runner._bound) == 3
-
-
-@pytest.mark.parametrize(
-    ("message", "kind"),
-    [
-        ("CUDA failure 2: out of memory ; GPU=0", OutOfMemory),
-        ("Failed to allocate memory for requested buffer of size 9", OutOfMemory),
-        ("CUBLAS_STATUS_ALLOC_FAILED", OutOfMemory),
-        ("CUDA failure 719: unspecified launch failure", RuntimeError),
-    ],
-)
-def test_only_a_lack_of_memory_is_taken_for_one(monkeypatch, message, kind):
-    session = make_session(EMBEDDED_MODEL / "onnx" / "model_int8.onnx")
-    runner = cuda.BoundRunner(session, "cpu", 0)
-    ids = np.ones((1, 8), np.int32)
-    runner(ids, ids)
-    monkeypatch.setattr(
-        session, "run_with_iobinding", lambda *_: failing_start(RuntimeError(message))
-    )
-    with pytest.raises(kind):
-        runner(ids, ids)
-    assert not runner._bound
-
-
-def test_without_onnxruntime_for_gpus_the_error_says_what_to_install():
-    with pytest.raises(MissingExtraError, match=r"pip install 'starencoder\[gpu\]'"):
-        cuda.check_cuda()
-    with pytest.raises(MissingExtraError, match="starencoder"):
-        cuda.cuda_predict(EMBEDDED_MODEL, 0)
-
-
-def test_a_model_without_a_file_for_gpus_names_the_command_that_makes_one(tmp_path):
-    with pytest.raises(CheckpointError, match=rf"export onnx {tmp_path} --precision fp16$"):
-        cuda.gpu_plan(tmp_path)
-    with pytest.raises(CheckpointError, match="embedded model comes without it"):
-        cuda.gpu_plan(EMBEDDED_MODEL)
 
 
 # The command line
