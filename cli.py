@@ -722,6 +722,12 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
         help="GPUs that Ray gives a worker; default: none",
     )
     how.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="cpu (default), cuda (the first GPU) or cuda:0,1 (several)",
+    )
+    how.add_argument(
         "--dry-run", action="store_true", help="say what there is to do and how long it may take"
     )
     how.add_argument("--price", type=float, metavar="P", help="of this machine for one hour")
@@ -729,49 +735,65 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_scan(arguments: argparse.Namespace) -> int:
     """Redact or annotate parquet shards."""
+    from export.devices import parse_device
     from export.scan import plan_scan, scan
     from pii.files import shown_path
-    from pii.workers import default_jobs
 
-    workers: int | None = arguments.workers
-    if workers is not None and workers < 1:
-        raise ConfigError(f"--workers must be 1 or more, got {workers}")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ConfigError(f"--workers must be 1 or more, got {arguments.workers}")
     if arguments.price is not None and not (arguments.dry_run and arguments.price >= 0):
         raise ConfigError("--price is 0 or more, and goes with --dry-run")
-    config = _scan_config(arguments)
-    open_engine = _engine(arguments)
+    devices = parse_device(arguments.device)
+    config = _scan_config(arguments, on_gpu=bool(devices))
+    open_engine = _engine(arguments, config, devices)
     plan = plan_scan(arguments.shards, config)
     for shard, problem in plan.unreadable.items():
         _say(f"{shown_path(shard)}: {problem}")
     if arguments.dry_run:
-        from export.estimate import estimate, estimate_text
-
-        found = estimate(plan, workers=workers or default_jobs(), price=arguments.price)
-        _write(estimate_text(found))
-        return CANNOT_READ if plan.unreadable else 0
+        return _estimate(arguments, plan, devices)
     with open_engine() as engine, _rows_shown(plan.rows) as show:
         account = scan(plan, arguments.output, engine, on_progress=show)
     return _tell_account(account, plan, arguments.output)
 
 
+def _estimate(arguments: argparse.Namespace, plan: "Plan", devices: tuple[int, ...]) -> int:
+    from export.devices import serve_cuda
+    from export.estimate import estimate, estimate_text
+    from pii.workers import default_jobs
+
+    served = serve_cuda(plan.config.model, devices, say=_say) if devices else None
+    with served or contextlib.nullcontext() as predict:
+        workers = arguments.workers or default_jobs()
+        found = estimate(plan, workers=workers, price=arguments.price, predict=predict)
+    _write(estimate_text(found))
+    return CANNOT_READ if plan.unreadable else 0
+
+
 def _engine(
-    arguments: argparse.Namespace,
+    arguments: argparse.Namespace, config: "ScanConfig", devices: tuple[int, ...]
 ) -> "Callable[[], contextlib.AbstractContextManager[Engine]]":
-    """What opens the engine that was chosen."""
+    """What opens the engine that was chosen; refused at once where it cannot be had."""
+    from export.devices import check_gpu, cuda_engine
     from export.scan import local_engine
     from pii.workers import default_jobs
 
-    chosen = check_name("engine", arguments.engine or "local", _ENGINES)
-    if chosen == "local":
+    if check_name("engine", arguments.engine or "local", _ENGINES) == "local":
         for name in ("ray_address", "worker_cpus", "worker_gpus"):
             if getattr(arguments, name) is not None:
                 raise ConfigError(f"--{name.replace('_', '-')} goes with --engine ray")
-        local = local_engine(arguments.workers or default_jobs())
+        workers = arguments.workers or default_jobs()
+        if devices:
+            check_gpu(config.model)
+        local = cuda_engine(workers, devices, say=_say) if devices else local_engine(workers)
         return lambda: contextlib.nullcontext(local)
     if arguments.dry_run and arguments.workers is None:
         raise ConfigError("--dry-run with --engine ray needs --workers: how many there would be")
+    if len(devices) > 1:
+        raise ConfigError("--engine ray gives each worker its GPUs: say --device cuda")
+    if arguments.worker_gpus is not None and not devices:
+        raise ConfigError("--worker-gpus goes with --device cuda")
     cpus = 1.0 if arguments.worker_cpus is None else arguments.worker_cpus
-    gpus = arguments.worker_gpus or 0.0
+    gpus = float(len(devices)) if arguments.worker_gpus is None else arguments.worker_gpus
     for flag, value in (("--worker-cpus", cpus), ("--worker-gpus", gpus)):
         if value < 0 or (value > 1 and not value.is_integer()):
             raise ConfigError(f"{flag} is 0 to 1 or a whole number, got {value:g}")
@@ -788,7 +810,7 @@ def _engine(
     )
 
 
-def _scan_config(arguments: argparse.Namespace) -> "ScanConfig":
+def _scan_config(arguments: argparse.Namespace, *, on_gpu: bool) -> "ScanConfig":
     from export.scanner import MODES, ScanConfig
     from export.shards import ColumnNames
 
@@ -805,9 +827,12 @@ def _scan_config(arguments: argparse.Namespace) -> "ScanConfig":
         raise ConfigError("--drop-unselected goes with --languages")
     if arguments.limit is not None and arguments.limit < 1:
         raise ConfigError(f"--limit must be 1 or more, got {arguments.limit}")
+    if on_gpu and (chosen.model == "none" or arguments.from_spans):
+        raise ConfigError("--device cuda goes with a model, and none is used")
     return ScanConfig(
         mode=mode,
         model=chosen.model,
+        device="cuda" if on_gpu else "cpu",
         operating_point=chosen.operating_point,
         labels=chosen.labels,
         min_score=chosen.min_score,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from export.row_groups import Unit, UnitScanner
 from export.scan import Plan
 from export.shards import Unreadable
+from pii.tagger import Predict
 
 _SECONDS = 10.0
 _SAMPLES = 8
@@ -28,22 +29,27 @@ class Estimate:
     bytes_per_second: float
     """Of one process; 0: no text in the sample."""
     workers: int
+    device: str
+    """`cpu` or `cuda`."""
     seconds: float
     """Of the whole scan, if each process is as fast as one alone."""
     cost: float | None
     """In the currency of the price."""
 
 
-def estimate(plan: Plan, *, workers: int, price: float | None) -> Estimate:
+def estimate(
+    plan: Plan, *, workers: int, price: float | None, predict: Predict | None = None
+) -> Estimate:
     """Scan a sample of a plan's row groups for some seconds; nothing is written.
 
     Args:
         plan: What there is to do.
         workers: Processes.
         price: Of the machine for one hour.
+        predict: See `UnitScanner`.
     """
     units = list(_spread(plan))
-    scanner = UnitScanner(plan.config)
+    scanner = UnitScanner(plan.config, predict)
     scanned, seconds = 0, 0.0
     for unit in units:
         started = time.perf_counter()
@@ -63,6 +69,7 @@ def estimate(plan: Plan, *, workers: int, price: float | None) -> Estimate:
         sample_bytes=scanned,
         bytes_per_second=rate,
         workers=workers,
+        device=plan.config.device,
         seconds=whole,
         cost=None if price is None else price * whole / 3600,
     )
@@ -92,6 +99,8 @@ def estimate_text(found: Estimate) -> str:
             f"on {found.sample_bytes / 1e6:.1f} MB of it"
         )
         lines.append(f"estimate: {_duration(found.seconds)} with {found.workers} processes")
+        if found.device == "cuda":
+            lines.append("more, if the GPUs are busy all the time before that many processes are")
     else:
         lines.append("estimate: none, as the sample holds no text to scan")
     if found.cost is not None:

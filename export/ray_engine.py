@@ -23,11 +23,13 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
+from export.cuda import CUDA, cuda_predict
 from export.row_groups import Unit, UnitResult, UnitScanner
 from export.scan import Engine, Outcome, model_hash, package_versions
 from export.scan_dir import SCAN_FOLDER
 from export.scanner import ScanConfig
 from export.shards import ShardFile, stat_shard
+from pii.detect import model_folder
 from pii.workers import Crash, handled
 from starencoder.errors import ConfigError, StarEncoderError, reason_of
 from starencoder.files import write_whole
@@ -49,6 +51,12 @@ _STORE_BYTES = 100_000_000
 _TOKEN_FILE = "token"
 
 
+def _open_scanner(config: ScanConfig) -> UnitScanner:
+    """In an actor: on a GPU, which Ray shows it as the first, it has a session of its own."""
+    on_gpu = config.device == CUDA
+    return UnitScanner(config, cuda_predict(model_folder(config.model), 0) if on_gpu else None)
+
+
 @contextlib.contextmanager
 def ray_engine(
     output: Path,
@@ -57,7 +65,7 @@ def ray_engine(
     workers: int | None = None,
     cpus: float = 1.0,
     gpus: float = 0.0,
-    start: Start = UnitScanner,
+    start: Start = _open_scanner,
     say: Callable[[str], object] = lambda message: None,
 ) -> Iterator[Engine]:
     """Join a Ray cluster, or start one on this machine, for as long as the context lasts.

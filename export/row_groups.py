@@ -6,9 +6,9 @@ and the settings only; batches and caches never cross row groups.
 
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -119,8 +119,12 @@ class UnitScanner:
                 if unit.spans is not None
                 else ((batch, None) for batch in iter_batches(shard, unit.group))
             )
-            with write_part(Path(unit.part), schema) as writer:
-                for batch, spans in _read_ahead(batches):
+            # Closed here and now: left to the interpreter, a SIGTERM in that moment would be lost.
+            with (
+                closing(_read_ahead(batches)) as ahead,
+                write_part(Path(unit.part), schema) as writer,
+            ):
+                for batch, spans in ahead:
                     writer.write_batch(self._scan_batch(batch, spans, schema, unit.limit, tally))
         return Path(unit.part).stat().st_size
 
@@ -207,7 +211,7 @@ class UnitScanner:
         return _output_batch(batch, schema, config.columns.text, texts, kept, scanned, new)
 
 
-def _read_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+def _read_ahead(items: Iterator[_Item]) -> Generator[_Item, None, None]:
     """The same items, the next one read while one is worked on."""
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(next, items, None)

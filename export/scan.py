@@ -39,7 +39,8 @@ from export.shards import (
 from export.tally import Tally
 from pii.detect import model_folder
 from pii.files import shown_path
-from pii.workers import Crash, run_ordered
+from pii.tagger import Predict
+from pii.workers import Crash, run_unordered
 from starencoder.errors import ConfigError, DataError
 from starencoder.files import check_outputs
 
@@ -58,7 +59,7 @@ _MODEL_FILES = (
     "onnx/model_fp16.onnx",
     "onnx/router.onnx",
 )
-_PACKAGES = ("starencoder", "pyarrow", "onnxruntime", "tokenizers", "numpy")
+_PACKAGES = ("starencoder", "pyarrow", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
 _MOST_JOINS = 2
 """Shards that wait to be joined; more would let their parts pile up on the disk."""
 
@@ -215,22 +216,28 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def local_engine(jobs: int) -> Engine:
-    """Processes on this machine; one job: this process."""
+def local_engine(jobs: int, predict: Predict | None = None) -> Engine:
+    """Processes on this machine; one job: this process.
+
+    Args:
+        jobs: Their number.
+        predict: See `UnitScanner`; it is pickled.
+    """
 
     def run(config: ScanConfig, units: Sequence[Unit]) -> Generator[Outcome, None, None]:
-        start = functools.partial(UnitScanner, config)
+        start = functools.partial(UnitScanner, config, predict)
         crashed = []
-        with closing(run_ordered(start, units, jobs=jobs)) as results:
-            for unit, result in zip(units, results, strict=True):
+        # In any order: what is finished is in the journal at once, whatever happens next.
+        with closing(run_unordered(start, units, jobs=jobs)) as results:
+            for index, result in results:
                 if isinstance(result, Crash):
-                    crashed.append(unit)
+                    crashed.append(units[index])
                 else:
-                    yield unit, result
+                    yield units[index], result
         # Again, each alone: what ran out of memory beside others may not do so then.
         for unit in crashed:
-            with closing(run_ordered(start, [unit], jobs=2)) as results:
-                yield unit, next(results)
+            with closing(run_unordered(start, [unit], jobs=2)) as results:
+                yield unit, next(results)[1]
 
     return run
 

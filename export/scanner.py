@@ -30,6 +30,8 @@ class ScanConfig:
     mode: str = "redact"
     """`annotate`: the text stays; `redact`: values are replaced."""
     model: str = "tiny"
+    device: str = "cpu"
+    """Kind of device that the model runs on, `cpu` or `cuda`: last bits differ."""
     operating_point: str = "thorough"
     labels: tuple[str, ...] = LABELS
     min_score: float | None = None

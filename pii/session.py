@@ -24,6 +24,9 @@ ONNX_FILES = {
 }
 """Where a model directory keeps each precision; on a CPU the first that exists is used."""
 
+GPU_FILE = "onnx/model_fp16.onnx"
+"""What is used on a GPU."""
+
 
 def load_session(model_dir: Path, *, precision: str | None = None, threads: int = 1) -> Predict:
     """Open a model directory's ONNX file.
@@ -42,12 +45,16 @@ def load_session(model_dir: Path, *, precision: str | None = None, threads: int 
     config = load_tagger_config(model_dir)
     path = _find_onnx_file(model_dir, precision)
     session = make_session(path, threads=threads)
-    _check_signature(session, len(config.id2label), path)
+    check_signature(session, len(config.id2label), path)
     return session_predict(session, config.encoder.max_positions)
 
 
 def make_session(
-    model: Path | bytes, *, threads: int = 1, optimised: bool = False
+    model: Path | bytes,
+    *,
+    threads: int = 1,
+    optimised: bool = False,
+    providers: "Sequence[str | tuple[str, dict[str, str]]]" = ("CPUExecutionProvider",),
 ) -> "InferenceSession":
     """Open a graph, given as a file or serialised.
 
@@ -55,6 +62,8 @@ def make_session(
         model: The graph.
         threads: Cores one run is spread over.
         optimised: Whether ONNX Runtime rewrites it for this machine, which takes time at the start.
+        providers: Of ONNX Runtime, with their options. It leaves out those it cannot use: see
+            `get_providers` of the session.
 
     Raises:
         CheckpointError: It is not an ONNX graph that this ONNX Runtime can run.
@@ -68,7 +77,7 @@ def make_session(
         return onnxruntime.InferenceSession(
             content,
             session_options(threads, optimised=optimised),
-            providers=["CPUExecutionProvider"],
+            providers=list(providers),
             enable_fallback=0,  # It would print to stdout and try the same again.
         )
     except OSError as error:
@@ -88,8 +97,12 @@ def make_session(
         ) from error
 
 
-def _check_signature(session: "InferenceSession", num_labels: int, path: Path) -> None:
-    """Refuse a graph of another exporter or another model, which would fail only when it is run."""
+def check_signature(session: "InferenceSession", num_labels: int, path: Path) -> None:
+    """Refuse a graph of another exporter or another model, which would fail only when it is run.
+
+    Raises:
+        CheckpointError: It is one.
+    """
     inputs = {value.name: value.type for value in session.get_inputs()}
     outputs = {value.name: value.shape for value in session.get_outputs()}
     if set(inputs) | {"attention_mask"} != {"input_ids", "attention_mask"} or set(
@@ -104,7 +117,7 @@ def _check_signature(session: "InferenceSession", num_labels: int, path: Path) -
         return
     raise CheckpointError(
         f"{path}: not exported from this checkpoint by this package (found {found}); "
-        f"make it again with: {_export_command(path)}"
+        f"make it again with: {export_command(path)}"
     )
 
 
@@ -174,11 +187,12 @@ def _find_onnx_file(model_dir: Path, precision: str | None) -> Path:
     refuse_lone_pickle(model_dir)
     raise CheckpointError(
         f"{model_dir}: no {' or '.join(ONNX_FILES[name] for name in wanted)}; "
-        f"make one with: {_export_command(model_dir / ONNX_FILES[wanted[0]])}"
+        f"make one with: {export_command(model_dir / ONNX_FILES[wanted[0]])}"
     )
 
 
-def _export_command(path: Path) -> str:
-    """The command that makes a file of `ONNX_FILES`."""
+def export_command(path: Path) -> str:
+    """The command that makes a file of `ONNX_FILES` or `GPU_FILE`."""
     command = "quantize" if path.name == Path(ONNX_FILES["int8"]).name else "onnx"
-    return f"starencoder export {command} {path.parent.parent}"
+    option = " --precision fp16" if path.name == Path(GPU_FILE).name else ""
+    return f"starencoder export {command} {path.parent.parent}{option}"

@@ -9,19 +9,26 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from starencoder.errors import StarEncoderError
+
+if TYPE_CHECKING:
+    import multiprocessing.process
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _SECONDS_TO_STOP = 5.0
+
+_STARTING = threading.Lock()
+"""Held while a process starts, as the environment is changed for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +89,37 @@ def run_ordered(
         StarEncoderError: Whatever of it a handler raised; any other error becomes a `Crash`.
         RuntimeError: The handler could not be made, with the worker's traceback.
     """
+    done: dict[int, Result | Crash] = {}
+    upcoming = 0
+    with contextlib.closing(run_unordered(start, tasks, jobs=jobs, first=first)) as results:
+        for index, result in results:
+            done[index] = result
+            while upcoming in done:
+                yield done.pop(upcoming)
+                upcoming += 1
+
+
+def run_unordered(
+    start: Callable[[], Callable[[Task], Result]],
+    tasks: Sequence[Task],
+    *,
+    jobs: int,
+    first: Sequence[int] = (),
+) -> Generator[tuple[int, Result | Crash], None, None]:
+    """Like `run_ordered`, but each result as soon as it is there, with the index of its task."""
     if jobs == 1:
         handle = start()
-        for task in tasks:
-            yield handled(handle, task)
+        for index, task in enumerate(tasks):
+            yield index, handled(handle, task)
         return
     pool = _Pool(start, tasks, first)
     try:
         pool.add_workers(min(jobs, len(tasks)))
-        done: dict[int, Result | Crash] = {}
-        for index in range(len(tasks)):
-            while index not in done:
-                done.update(pool.next_results())
-            yield done.pop(index)
+        left = len(tasks)
+        while left:
+            for index, result in pool.next_results():
+                left -= 1
+                yield index, result
     finally:
         pool.stop()
 
@@ -117,21 +142,18 @@ class _Pool(Generic[Task, Result]):
         self._workers: dict[Connection, tuple[multiprocessing.process.BaseProcess, int | None]] = {}
 
     def add_workers(self, count: int) -> None:
-        with _safe_path(), _interrupts_held():
+        with _interrupts_held():
             for _ in range(count):
                 ours, theirs = self._context.Pipe()
-                process = self._context.Process(
-                    target=_work, args=(theirs, self._start), daemon=True
-                )
-                process.start()
+                process = start_process(_work, (theirs, self._start))
                 theirs.close()
                 self._workers[ours] = (process, None)
 
-    def next_results(self) -> dict[int, Result | Crash]:
+    def next_results(self) -> Iterator[tuple[int, Result | Crash]]:
         """Wait for news from the workers and give them their next tasks."""
         from multiprocessing.connection import wait
 
-        results: dict[int, Result | Crash] = {}
+        failure: BaseException | None = None
         for connection in wait(list(self._workers)):
             assert isinstance(connection, Connection)
             process, index = self._workers[connection]
@@ -143,16 +165,18 @@ class _Pool(Generic[Task, Result]):
                 code = process.exitcode or 0
                 if index is None:
                     raise RuntimeError(f"a worker could not start: code {code}") from None
-                results[index] = Crash.of_exit(code)
                 if self._upcoming:
                     self.add_workers(1)
+                yield index, Crash.of_exit(code)
                 continue
             if isinstance(message, _Failure):
-                raise message.error
-            if index is not None:
-                results[index] = message
+                failure = message.error
+                continue
             self._give_next(connection)
-        return results
+            if index is not None:
+                yield index, message
+        if failure is not None:  # last: what others have finished must not be lost
+            raise failure
 
     def _give_next(self, connection: Connection) -> None:
         process, _ = self._workers[connection]
@@ -175,6 +199,20 @@ class _Pool(Generic[Task, Result]):
                 process.kill()
                 process.join()
         self._workers.clear()
+
+
+def start_process(
+    target: Callable[..., object], arguments: tuple[object, ...]
+) -> "multiprocessing.process.BaseProcess":
+    """Start a new interpreter that calls `target`; it ends with this process at the latest."""
+    import multiprocessing
+
+    process = multiprocessing.get_context("spawn").Process(
+        target=target, args=arguments, daemon=True
+    )
+    with _STARTING, _safe_path(), _interrupts_held():
+        process.start()
+    return process
 
 
 @contextlib.contextmanager
@@ -205,11 +243,11 @@ def _interrupts_held() -> Iterator[None]:
 
     # It would let interrupts through again if it were started below.
     resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def handled(handle: Callable[[Task], Result], task: Task) -> Result | Crash:

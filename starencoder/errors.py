@@ -37,6 +37,12 @@ class OutputError(StarEncoderError):
     exit_code = 4
 
 
+class DeviceError(StarEncoderError):
+    """A GPU that fails while it is used, again after a new start; what is finished is kept."""
+
+    exit_code = 4
+
+
 def reason_of(error: OSError | UnicodeDecodeError) -> str:
     """Why a file cannot be read, without its path or content."""
     return "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pii.workers import Crash, run_ordered
+from pii.workers import Crash, run_ordered, run_unordered
 from starencoder.errors import ConfigError
 
 # What runs in a worker is pickled by name, so it comes from the standard library.
@@ -33,6 +33,22 @@ def test_tasks_that_are_to_go_first_do_and_results_still_come_in_order():
     results = list(run_ordered(DOUBLE, tasks, jobs=2, first=[4, 1]))
     assert results == [0, 2, 4, 6, 8, 10]
     assert tasks.order == [4, 1, 0, 2, 3, 5]
+
+
+def test_without_an_order_a_result_need_not_wait_for_an_earlier_task():
+    start = functools.partial(functools.partial, eval)
+    tasks = ["__import__('time').sleep(1)", "1", "2"]
+    assert list(run_unordered(start, tasks, jobs=2)) == [(1, 1), (2, 2), (0, None)]
+    assert list(run_unordered(start, ["1", "2"], jobs=1)) == [(0, 1), (1, 2)]
+
+
+def test_what_was_finished_before_a_failure_has_come():
+    start = functools.partial(functools.partial, eval)
+    failing = "(_ for _ in ()).throw(__import__('starencoder.errors').errors.ConfigError('a: b'))"
+    results = run_unordered(start, ["__import__('time').sleep(1)", "1", "2", failing], jobs=2)
+    assert [next(results) for _ in range(2)] == [(1, 1), (2, 2)]
+    with pytest.raises(ConfigError, match=r"^a: b$"):
+        list(results)
 
 
 def test_more_jobs_than_tasks_and_no_tasks_at_all_are_fine():
