@@ -1480,15 +1480,28 @@ def run_pretrain_plan(arguments: argparse.Namespace) -> int:
 
 def add_status_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `status`."""
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a run's directory")
+    parser.add_argument(
+        "directory", type=Path, metavar="DIR", help="a scan's or a pretraining run's"
+    )
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Say how far a run is."""
-    from pretrain.report import status_text
+    """Say how far a scan or a pretraining run is."""
+    if _is_scan(arguments.directory):
+        from export import scan_status
 
-    _write(status_text(arguments.directory))
+        _write(scan_status.status_text(arguments.directory))
+    else:
+        from pretrain import report
+
+        _write(report.status_text(arguments.directory))
     return 0
+
+
+def _is_scan(directory: Path) -> bool:
+    from export.scan_dir import is_scan
+
+    return is_scan(directory)
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -1585,7 +1598,7 @@ COMMANDS = (
         add_pretrain_plan_arguments,
         run_pretrain_plan,
     ),
-    Command("status", "how far a pretraining run is", add_status_arguments, run_status),
+    Command("status", "how far a scan or a pretraining run is", add_status_arguments, run_status),
     Command(
         "report",
         "write a page with a pretraining run's curves",
