@@ -1506,17 +1506,50 @@ def _is_scan(directory: Path) -> bool:
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `report`."""
-    parser.add_argument("directory", type=Path, metavar="RUN", help="a run's directory")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: report.html in the run's directory"
+        "directory", type=Path, metavar="DIR", help="a scan's or a pretraining run's"
     )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: report.html in a run's directory, _scan/report.html in a scan's",
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of a scan: N findings of each label, to judge them; default: none",
+    )
+    parser.add_argument("--show-values", action="store_true", help="with --sample: unmasked")
 
 
 def run_report(arguments: argparse.Namespace) -> int:
-    """Write a run's page."""
+    """Write a scan's or a pretraining run's page."""
+    directory: Path = arguments.directory
+    if arguments.sample < 0:
+        raise ConfigError(f"--sample must be 0 or more, got {arguments.sample}")
+    if arguments.show_values and not arguments.sample:
+        raise ConfigError("--show-values goes with --sample")
+    if _is_scan(directory):
+        from export.scan_report import write_scan_report
+
+        page, unread = write_scan_report(
+            directory,
+            arguments.output,
+            sample=arguments.sample,
+            show_values=arguments.show_values,
+        )
+        for shard, problem in unread.items():
+            _say(f"{shard}: no sample of it: {problem}")
+        _write(f"{page}\n")
+        return CANNOT_READ if unread else 0
+    if arguments.sample:
+        raise ConfigError(f"--sample goes with a scan's directory, and {directory} is none")
     from pretrain.report import write_report
 
-    _write(f"{write_report(arguments.directory, arguments.output)}\n")
+    _write(f"{write_report(directory, arguments.output)}\n")
     return 0
 
 
@@ -1601,7 +1634,7 @@ COMMANDS = (
     Command("status", "how far a scan or a pretraining run is", add_status_arguments, run_status),
     Command(
         "report",
-        "write a page with a pretraining run's curves",
+        "write a page about a scan, or with a pretraining run's curves",
         add_report_arguments,
         run_report,
     ),
