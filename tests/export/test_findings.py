@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -88,6 +89,23 @@ def test_each_finding_is_as_likely_as_any_other(tmp_path):
     assert all(abs(count - times / 4) < 5 * deviation for count in drawn.values())
 
 
+@given(sizes=st.lists(st.integers(0, 12), min_size=1, max_size=3), seed=st.integers(0, 9))
+def test_a_larger_sample_holds_the_smaller_one(tmp_path_factory, sizes, seed):
+    path = tmp_path_factory.mktemp("nested")
+    names = [f"{number}.parquet" for number in range(len(sizes))]
+    for name, count in zip(names, sizes, strict=True):
+        write(path, name, ["value"] * count, [[span(0, 5)]] * count, group=5)
+
+    def places(per_label):
+        found = draw(path, names, per_label, seed=seed).findings["USERNAME"]
+        return {(one.shard, one.row) for one in found}
+
+    samples = [places(per_label) for per_label in range(1, 8)]
+
+    assert [len(sample) for sample in samples] == [min(n, sum(sizes)) for n in range(1, 8)]
+    assert all(smaller <= larger for smaller, larger in pairwise(samples))
+
+
 def test_the_same_seed_draws_the_same(tmp_path):
     texts = [f"value{number}" for number in range(50)]
     write(tmp_path, "a.parquet", texts, [[span(0, len(text))] for text in texts])
@@ -120,6 +138,15 @@ def test_a_masked_finding_holds_no_value_of_its_row(tmp_path_factory, words, cho
         assert (one.shown, one.place["path"]) == (value, f"{text[:80]}.py")
         lines = text.replace("\r\n", "\n").split("\n")
         assert one.before.removeprefix("…") + value in lines[one.line - 1]
+
+
+def test_of_a_long_value_beside_a_masked_one_no_part_is_shown(tmp_path):
+    key = "".join(f"{number:05}" for number in range(200))
+    text = f"{key} ottilie {key[::-1]}"
+    spans = [span(0, 1000, "KEY"), span(1001, 1008), span(1009, 2009, "KEY")]
+    write(tmp_path, "a.parquet", [text], [spans])
+    (one,) = draw(tmp_path, ["a.parquet"], show_values=False).findings["USERNAME"]
+    assert (one.before, one.shown, one.after) == (f"…{BLOCK} ", BLOCK, f" {BLOCK}…")
 
 
 @given(

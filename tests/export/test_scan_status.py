@@ -5,11 +5,14 @@ import sys
 import textwrap
 from contextlib import closing
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
-from export.row_groups import Tally
+from export.row_groups import ScanConfig, Tally
+from export.scan import local_engine, plan_scan, scan
 from export.scan_dir import ScanDirectory, find_done, read_journal
 from export.scan_status import read_state, status_text
 from starencoder.errors import DataError, OutputError
@@ -194,6 +197,24 @@ def test_problems_are_named_by_shard_and_those_of_an_earlier_run_are_forgotten(t
     scan.shard("a.parquet")
     scan.manifest(2)
     assert "\nproblems" not in status_text(scan.path)
+
+
+def test_shards_that_cannot_be_read_are_told_while_the_scan_goes_on(tmp_path):
+    (tmp_path / "in").mkdir()
+    parquet.write_table(pa.table({"content": ["limit = 7"]}), tmp_path / "in/a.parquet")
+    (tmp_path / "in/b.parquet").write_bytes(b"nothing")
+    plan = plan_scan([str(tmp_path / "in")], ScanConfig(model="none"))
+    seen = []
+
+    scan(
+        plan,
+        tmp_path / "out",
+        local_engine(1),
+        on_progress=lambda tally: seen.append(read_state(tmp_path / "out")),
+    )
+
+    assert [(state.problems.keys(), state.shards) for state in seen] == [({"b.parquet"}, 2)] * 2
+    assert all(state.state.startswith("running") for state in seen)
 
 
 def test_a_scan_is_not_done_before_its_account_is_written(tmp_path):
