@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -224,7 +225,8 @@ class _View:
             start, end = span.start, span.end
             shown = BLOCK
             before, after = _masked_around(text, spans, index)
-        line = 1 + sum(1 for _ in _LINE_END.finditer(text, 0, start))
+        ends = text.count("\n", 0, start) + text.count("\r", 0, start)
+        line = 1 + ends - text.count("\r\n", 0, start)
         return line, before, shown, after
 
     def place(self, values: Mapping[str, str], text: str, spans: Sequence[Span]) -> dict[str, str]:
@@ -255,45 +257,47 @@ def _look_up(path: Path, shard: str, items: Sequence[_Drawn], view: _View) -> It
             wanted = by_group.get(group, [])
             first_row = 0
             for batch in iter_batches(opened, group, columns) if wanted else ():
-                for item in wanted:
-                    row = item.row - first_row
-                    if 0 <= row < batch.num_rows:
-                        number = before_group + item.row
-                        yield _finding(batch, row, item.index, shard, number, places, view)
+                for row, own in itertools.groupby(wanted, lambda item: item.row):
+                    if first_row <= row < first_row + batch.num_rows:
+                        one = batch.slice(row - first_row, 1)
+                        indices = [item.index for item in own]
+                        yield from _findings(one, indices, shard, before_group + row, places, view)
                 first_row += batch.num_rows
             before_group += opened.metadata.row_group(group).num_rows
 
 
-def _finding(
-    batch: pa.RecordBatch,
-    row: int,
-    index: int,
+def _findings(
+    row: pa.RecordBatch,
+    indices: Sequence[int],
     shard: str,
     number: int,
     places: Sequence[str],
     view: _View,
-) -> Finding:
+) -> Iterator[Finding]:
+    """Some of a row's spans; the text is made once for all of them."""
     try:
-        text = str(batch.column(view.text_column)[row].as_py())
-        spans = [Span(**span) for span in batch.column(SPANS_COLUMN)[row].as_py()]
         values = {
-            name: str(batch.column(name)[row].as_py())
+            name: str(row.column(name)[0].as_py())
             for name in places
-            if batch.column(name)[row].is_valid
+            if row.column(name)[0].is_valid
         }
+        text = str(row.column(view.text_column)[0].as_py())
+        spans = [Span(**span) for span in row.column(SPANS_COLUMN)[0].as_py()]
     except (UnicodeDecodeError, TypeError) as error:
         raise Unreadable(f"row {number} is not as a scan writes it") from error
-    line, before, shown, after = view.show(text, spans, index)
-    return Finding(
-        shard=shard,
-        row=number,
-        place=view.place(values, text, spans),
-        span=spans[index],
-        line=line,
-        before=before,
-        shown=shown,
-        after=after,
-    )
+    place = view.place(values, text, spans)
+    for index in indices:
+        line, before, shown, after = view.show(text, spans, index)
+        yield Finding(
+            shard=shard,
+            row=number,
+            place=place,
+            span=spans[index],
+            line=line,
+            before=before,
+            shown=shown,
+            after=after,
+        )
 
 
 def _tag(span: Span) -> str:

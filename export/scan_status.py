@@ -128,6 +128,8 @@ class ScanState:
     finished: Mapping[str, DoneShard]
     units: Mapping[tuple[str, int], DoneUnit]
     """Row groups that are done, of shards that are not finished."""
+    tally: Tally
+    """What was counted in all of them."""
     problems: Mapping[str, str]
     """Shards that could not be scanned, as far as the last run has come, and why."""
     runs: Sequence[Run]
@@ -135,16 +137,6 @@ class ScanState:
     """What each row group took, by shard."""
     has_account: bool
     """Whether the last run wrote the manifest."""
-
-    @property
-    def tally(self) -> Tally:
-        """What was counted in all that is done."""
-        tally = Tally()
-        for shard in self.finished.values():
-            tally.add(shard.tally)
-        for unit in self.units.values():
-            tally.add(unit.tally)
-        return tally
 
     @property
     def shards(self) -> int:
@@ -221,6 +213,11 @@ def read_state(path: Path) -> ScanState:
     # While a scan goes on, a shard that is joined between the reading of the journal and the look
     # at the parts counts as not done once.
     units, finished = find_done(path, list(inputs), watch.see(read_journal(path)))
+    tally = Tally()
+    for shard in finished.values():
+        tally.add(shard.tally)
+    for unit in units.values():
+        tally.add(unit.tally)
     accounted = manifest.get("inputs")
     return ScanState(
         path=path,
@@ -229,6 +226,7 @@ def read_state(path: Path) -> ScanState:
         inputs=inputs,
         finished=finished,
         units=units,
+        tally=tally,
         problems=watch.problems,
         runs=watch.runs,
         times=watch.times,
