@@ -1579,30 +1579,76 @@ def run_pretrain_plan(arguments: argparse.Namespace) -> int:
 
 def add_status_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `status`."""
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a run's directory")
+    parser.add_argument(
+        "directory", type=Path, metavar="DIR", help="a scan's or a pretraining run's"
+    )
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Say how far a run is."""
-    from pretrain.report import status_text
+    """Say how far a scan or a pretraining run is."""
+    if _is_scan(arguments.directory):
+        from export import scan_status
 
-    _write(status_text(arguments.directory))
+        _write(scan_status.status_text(arguments.directory))
+    else:
+        from pretrain import report
+
+        _write(report.status_text(arguments.directory))
     return 0
+
+
+def _is_scan(directory: Path) -> bool:
+    from export.scan_dir import is_scan
+
+    return is_scan(directory)
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `report`."""
-    parser.add_argument("directory", type=Path, metavar="RUN", help="a run's directory")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: report.html in the run's directory"
+        "directory", type=Path, metavar="DIR", help="a scan's or a pretraining run's"
     )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: report.html in a run's directory, _scan/report.html in a scan's",
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of a scan: N findings of each label, to judge them; default: none",
+    )
+    parser.add_argument("--show-values", action="store_true", help="with --sample: unmasked")
 
 
 def run_report(arguments: argparse.Namespace) -> int:
-    """Write a run's page."""
+    """Write a scan's or a pretraining run's page."""
+    directory: Path = arguments.directory
+    if arguments.sample < 0:
+        raise ConfigError(f"--sample must be 0 or more, got {arguments.sample}")
+    if arguments.show_values and not arguments.sample:
+        raise ConfigError("--show-values goes with --sample")
+    if _is_scan(directory):
+        from export.scan_report import write_scan_report
+
+        page, unread = write_scan_report(
+            directory,
+            arguments.output,
+            sample=arguments.sample,
+            show_values=arguments.show_values,
+        )
+        for shard, problem in unread.items():
+            _say(f"{shard}: no sample of it: {problem}")
+        _write(f"{page}\n")
+        return CANNOT_READ if unread else 0
+    if arguments.sample:
+        raise ConfigError(f"--sample goes with a scan's directory, and {directory} is none")
     from pretrain.report import write_report
 
-    _write(f"{write_report(arguments.directory, arguments.output)}\n")
+    _write(f"{write_report(directory, arguments.output)}\n")
     return 0
 
 
@@ -1684,10 +1730,10 @@ COMMANDS = (
         add_pretrain_plan_arguments,
         run_pretrain_plan,
     ),
-    Command("status", "how far a pretraining run is", add_status_arguments, run_status),
+    Command("status", "how far a scan or a pretraining run is", add_status_arguments, run_status),
     Command(
         "report",
-        "write a page with a pretraining run's curves",
+        "write a page about a scan, or with a pretraining run's curves",
         add_report_arguments,
         run_report,
     ),

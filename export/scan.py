@@ -288,6 +288,8 @@ class _Driver:
         """Scan, join and give the account."""
         config, directory = self._plan.config, self._directory
         directory.append("start", units=sum(len(s.rows) for s in self._plan.shards.values()))
+        for relative, problem in self._plan.unreadable.items():
+            directory.append("problem", shard=relative, problem=problem)
         earlier = Tally()
         for tally in [
             *(shard.tally for shard in self._finished.values()),

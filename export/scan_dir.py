@@ -18,10 +18,10 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -36,6 +36,31 @@ RUN_FILE, JOURNAL_FILE, MANIFEST_FILE = "run.json", "journal.jsonl", "manifest.j
 _LOCK_FILE, _PARTS_FOLDER = "lock", "parts"
 _COMPRESSION, _LEVEL = "zstd", 3
 _PAGE_BYTES = 1 << 20
+_TRIES, _SECONDS_BETWEEN = 10, 0.1
+_FAR = 1 << 30
+"""Beyond the end of any lock file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A line of the journal; what its kind does not have is empty."""
+
+    kind: str
+    """`start` of a run, `unit` (a row group is done), `shard` (one is finished), `problem`."""
+    time: float
+    """In seconds since 1970."""
+    shard: str = ""
+    group: int = 0
+    seconds: float = 0.0
+    """Of work on a row group."""
+    part_bytes: int = 0
+    sha256: str = ""
+    output_bytes: int = 0
+    problem: str = ""
+    tally: Tally = field(default_factory=Tally)
+
+
+_EVENT_FIELDS = {entry.name for entry in fields(Event)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +103,17 @@ class ScanDirectory:
             raise OutputError(f"{path}: cannot be written ({reason_of(error)})") from error
 
     def _take_lock(self) -> None:
-        if not _try_lock(self._lock.fileno()):
-            self._lock.seek(0)
-            holder = self._lock.read(200).decode("utf-8", "replace").strip()
+        for remaining in reversed(range(_TRIES)):
+            if _try_lock(self._lock.fileno()):
+                break
+            # Whoever only looks whether a scan is at work has the lock for a moment.
+            if remaining:
+                time.sleep(_SECONDS_BETWEEN)
+        else:
+            holder = _read_holder(self._lock)
             self._lock.close()
             raise OutputError(
-                f"{self.path}: another scan writes there ({holder or 'unknown process'}); "
+                f"{self.path}: another scan writes there ({holder}); "
                 "wait for it, or give another output"
             )
         self._lock.truncate(0)
@@ -129,50 +159,15 @@ class ScanDirectory:
 
         Half a line at the journal's end, of a process that was killed, is cut off.
         """
-        units: dict[tuple[str, int], DoneUnit] = {}
-        finished: dict[str, DoneShard] = {}
-        for event in self._read_journal():
-            relative = str(event.get("shard"))
-            if relative not in shards:
-                continue
-            tally = event.get("tally")
-            if event["kind"] == "unit" and isinstance(tally, dict):
-                size = int(event["part_bytes"])
-                units[relative, int(event["group"])] = DoneUnit(Tally.from_json(tally), size)
-            elif event["kind"] == "shard" and isinstance(tally, dict):
-                size = int(event["output_bytes"])
-                finished[relative] = DoneShard(Tally.from_json(tally), str(event["sha256"]), size)
-        numbers = {relative: index for index, relative in enumerate(shards)}
-        finished = {
-            relative: shard
-            for relative, shard in finished.items()
-            if _size_of(self.output(relative)) == shard.output_bytes
-        }
-        units = {
-            (relative, group): unit
-            for (relative, group), unit in units.items()
-            if relative not in finished
-            and _size_of(self.part(numbers[relative], group)) == unit.part_bytes
-        }
-        return units, finished
+        return find_done(self.path, list(shards), self._events())
 
-    def _read_journal(self) -> Iterator[dict[str, Any]]:
+    def _events(self) -> Iterator[Event]:
         path = self._folder / JOURNAL_FILE
         whole = 0
-        try:
-            with path.open("rb") as file:
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    yield json.loads(line)
-                    whole += len(line)
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path}: cannot be read; it is needed to go on: give another output"
-            ) from error
-        if _size_of(path) != whole:
+        for event, end in _iter_journal(path):
+            whole = end
+            yield event
+        if _size_of(path) > whole:
             os.truncate(path, whole)
 
     def append(self, kind: str, **values: object) -> None:
@@ -196,7 +191,7 @@ class ScanDirectory:
 
     def part(self, shard: int, group: int) -> Path:
         """Where a row group's part goes, by its shard's number."""
-        return self._folder / _PARTS_FOLDER / str(shard) / f"{group}.arrow"
+        return _part(self.path, shard, group)
 
     def remove_parts(self, shard: int) -> None:
         """Delete a shard's parts."""
@@ -213,20 +208,144 @@ class ScanDirectory:
         return path
 
 
-def _try_lock(descriptor: int) -> bool:
-    """Lock a file for this process; False if another has it."""
+def is_scan(path: Path) -> bool:
+    """Whether a directory is a scan's output."""
+    return (path / SCAN_FOLDER).is_dir()
+
+
+def lock_holder(path: Path) -> str | None:
+    """Which process scans into a directory, in words; None: none does, as far as can be seen."""
+    try:
+        with (path / SCAN_FOLDER / _LOCK_FILE).open("rb") as file:
+            return None if _try_lock(file.fileno(), shared=True) else _read_holder(file)
+    except OSError:
+        return None
+
+
+def read_run(path: Path) -> Mapping[str, object]:
+    """What a scan's output depends on; empty where none has begun.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return _read_object(path, RUN_FILE)
+
+
+def read_manifest(path: Path) -> Mapping[str, object]:
+    """The account of a scan; empty where none came to its end.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return _read_object(path, MANIFEST_FILE)
+
+
+def _read_object(path: Path, name: str) -> Mapping[str, object]:
+    try:
+        return read_json_object(path / SCAN_FOLDER / name, DataError)
+    except FileNotFoundError:
+        return {}
+
+
+def read_journal(path: Path) -> Iterator[Event]:
+    """What was done in a scan's directory, in order; half a line at the end is left out.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    for event, _ in _iter_journal(path / SCAN_FOLDER / JOURNAL_FILE):
+        yield event
+
+
+def _iter_journal(path: Path) -> Iterator[tuple[Event, int]]:
+    """Each whole line, and where it ends."""
+    end = 0
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                end += len(line)
+                yield _read_event(line), end
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: cannot be read; it is needed to go on: give another output"
+        ) from error
+
+
+def _read_event(line: bytes) -> Event:
+    values = {key: value for key, value in json.loads(line).items() if key in _EVENT_FIELDS}
+    if "tally" in values:
+        values["tally"] = Tally.from_json(values["tally"])
+    return Event(**values)
+
+
+def find_done(
+    path: Path, relatives: Sequence[str], events: Iterable[Event]
+) -> tuple[dict[tuple[str, int], DoneUnit], dict[str, DoneShard]]:
+    """Row groups and shards that are done: the journal says so and their files are there.
+
+    Args:
+        path: A scan's directory.
+        relatives: The shards' places in it, in the order of the inputs.
+        events: The journal.
+    """
+    numbers = {relative: index for index, relative in enumerate(relatives)}
+    units: dict[str, dict[int, DoneUnit]] = {}
+    finished: dict[str, DoneShard] = {}
+    for event in events:
+        if event.shard not in numbers:
+            continue
+        if event.kind == "unit":
+            units.setdefault(event.shard, {})[event.group] = DoneUnit(event.tally, event.part_bytes)
+        elif event.kind == "shard":
+            finished[event.shard] = DoneShard(event.tally, event.sha256, event.output_bytes)
+            units.pop(event.shard, None)  # its parts are removed
+    finished = {
+        relative: shard
+        for relative, shard in finished.items()
+        if _size_of(path / relative) == shard.output_bytes
+    }
+    open_units = {
+        (relative, group): unit
+        for relative, own in units.items()
+        if relative not in finished
+        for group, unit in own.items()
+        if _size_of(_part(path, numbers[relative], group)) == unit.part_bytes
+    }
+    return open_units, finished
+
+
+def _part(path: Path, shard: int, group: int) -> Path:
+    return path / SCAN_FOLDER / _PARTS_FOLDER / str(shard) / f"{group}.arrow"
+
+
+def _read_holder(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read(200).decode("utf-8", "replace").strip() or "unknown process"
+
+
+def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock a file for this process; False if another has it.
+
+    Shared locks, which only look, do not keep each other out where the system has such.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
         import msvcrt
 
+        # From the current position on; locked bytes cannot be read by others.
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
         except OSError:
             return False
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

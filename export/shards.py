@@ -374,8 +374,15 @@ def _check_same(file: ShardFile) -> None:
         raise Unreadable("changed while it was scanned; run it again into another output")
 
 
-def iter_batches(shard: parquet.ParquetFile, group: int) -> Iterator[pa.RecordBatch]:
+def iter_batches(
+    shard: parquet.ParquetFile, group: int, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """A row group in batches of some megabytes.
+
+    Args:
+        shard: An open one.
+        group: Its number.
+        columns: Those to read; None: all.
 
     Raises:
         Unreadable: A page is damaged.
@@ -383,7 +390,7 @@ def iter_batches(shard: parquet.ParquetFile, group: int) -> Iterator[pa.RecordBa
     held = shard.metadata.row_group(group)
     per_row = max(1, held.total_byte_size // max(1, held.num_rows))
     rows = max(1, min(_MOST_ROWS, _BATCH_BYTES // per_row))
-    batches = shard.iter_batches(rows, row_groups=[group], use_threads=False)
+    batches = shard.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
     while True:
         try:
             batch = next(batches, None)

@@ -1343,3 +1343,80 @@ def test_a_crash_in_the_first_pass_costs_that_file_alone(run, monkeypatch):
     assert done.code == 3
     assert "internal error" in done.err
     assert [Path(row["path"]).name for row in done.rows] == "b.yaml m.ini z.md z.md".split()
+
+
+# --------------------------------------------------------------------------------------------------
+# status and report
+
+
+def scanned(run, mode="annotate"):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    Path("in").mkdir()
+    parquet.write_table(pa.table({"content": [TEXT] * 4}), "in/a.parquet", row_group_size=2)
+    assert run("scan", "in", "--output", "out", *NONE, "--mode", mode, "--workers", 1).code == 0
+
+
+def test_status_of_a_scan_and_of_a_pretraining_run_is_one_command(run):
+    scanned(run)
+    before = tree("out")
+    done = run("status", "out")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.decode().split("\n")[0].split() == ["out", "done"]
+    assert "row groups          2 of 2 (100.0%)" in done.out.decode()
+    assert tree("out") == before
+    write("run/lock", "")
+    assert run("status", "run").out.split() == [b"run", b"not", b"started"]
+    assert run("status", "in").messages == ["in: no pretraining run; give the run.output of one"]
+
+
+def test_a_report_of_a_scan_and_of_a_pretraining_run_is_one_command(run):
+    scanned(run)
+    done = run("report", "out", "--sample", 2)
+    assert (done.code, done.out.split()) == (0, [b"out/_scan/report.html"])
+    page = Path("out/_scan/report.html").read_text(encoding="utf-8")
+    assert EMAIL not in page
+    assert "contact = &#x27;<mark>█████</mark>&#x27;" in page
+    assert run("report", "out", "--sample", 2, "--show-values", "--output", "p.html").code == 0
+    assert f"<mark>{EMAIL}</mark>" in Path("p.html").read_text(encoding="utf-8")
+    write("run/lock", "")
+    assert run("report", "run").out.split() == [b"run/report.html"]
+
+
+def test_a_report_names_the_shards_that_its_sample_lacks(run):
+    scanned(run)
+    shard = Path("out/a.parquet")
+    shard.write_bytes(b"x" * shard.stat().st_size)
+    done = run("report", "out", "--sample", 2)
+    assert done.code == 3
+    assert done.messages == ["a.parquet: no sample of it: not a parquet file, or damaged"]
+    assert run("report", "out").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("out --show-values", "--show-values goes with --sample"),
+        ("out --sample -1", "--sample must be 0 or more, got -1"),
+        ("out --sample 1 --show-values", "out: its texts are redacted, so the values are no"),
+        ("run --sample 1", "--sample goes with a scan's directory, and run is none"),
+        ("out --output out/a.parquet", "out/a.parquet: is the input out/a.parquet too"),
+    ],
+)
+def test_a_report_that_cannot_be_made_is_one_line(run, arguments, message):
+    scanned(run, "redact")
+    write("run/lock", "")
+    before = tree()
+    done = run("report", *arguments.split())
+    assert (done.code, done.out) == (2, b"")
+    assert done.messages[0].startswith(message)
+    assert tree() == before
+
+
+@pytest.mark.parametrize("command", [("status",), ("report", "--sample", 1)])
+def test_looking_at_a_scan_loads_no_model_and_nothing_of_training(run, command):
+    scanned(run)
+    done, modules = imported(*command, "out")
+    assert done.code == 0
+    assert modules.isdisjoint({*TRAINING, "onnxruntime", "tokenizers", "matplotlib"})
