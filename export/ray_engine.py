@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -88,7 +89,6 @@ def ray_engine(
     with (
         Path(os.devnull).open("w") as dropped,
         contextlib.redirect_stdout(dropped),
-        _signals_as_raised(),
         _connected(address, say),
     ):
 
@@ -111,14 +111,19 @@ def ray_engine(
 
 
 @contextlib.contextmanager
-def _signals_as_raised() -> Iterator[None]:
-    """What a signal handler raises: Ray turns it into a SystemError."""
+def _sigterm_held() -> Iterator[None]:
+    """SIGTERM waits for the end of the context: Ray swallows what its handler raises."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: held.append(number))
     try:
         yield
-    except SystemError as error:
-        if error.__cause__ is None:
-            raise
-        raise error.__cause__ from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if held:
+        signal.raise_signal(signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -145,6 +150,10 @@ def _connected(address: str | None, say: Callable[[str], object]) -> Iterator[No
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ConfigError(f"{flag} {address}: {reason}") from error
+    except SystemExit:  # Ray's own answer to SIGTERM
+        signal.signal(signal.SIGTERM, on_sigterm)
+        signal.raise_signal(signal.SIGTERM)
+        raise
     finally:
         if signal.getsignal(signal.SIGTERM) is not on_sigterm:  # Ray has set its own
             signal.signal(signal.SIGTERM, on_sigterm)
@@ -349,12 +358,14 @@ class _Run:
                 self._ask_for_actors()
                 self._tell_if_waiting()
                 references = [*self._working, *self._starting]
-                ready, _ = ray.wait(references, num_returns=1, timeout=_SECONDS_TO_WAIT)
-                for reference in ready:
+                with _sigterm_held():
+                    ready, _ = ray.wait(references, num_returns=1, timeout=_SECONDS_TO_WAIT)
+                    answers = [(reference, _answer(reference)) for reference in ready]
+                for reference, answer in answers:
                     if reference in self._starting:
-                        self._take_actor(reference)
+                        self._take_actor(self._starting.pop(reference), answer)
                     else:
-                        yield from self._take_result(reference)
+                        yield from self._take_result(*self._working.pop(reference), answer)
         finally:
             actors = [actor for actor, _ in self._working.values()]
             for actor in [*actors, *self._idle, *self._starting.values()]:
@@ -411,35 +422,34 @@ class _Run:
                 f", the cluster has {_resources(there.get('CPU', 0), there.get('GPU', 0))} in all"
             )
 
-    def _take_actor(self, reference: "ray.ObjectRef") -> None:
-        actor = self._starting.pop(reference)
-        try:
-            answer = ray.get(reference)
-        except RayTaskError as error:
-            raise RuntimeError(f"in a worker:\n{error}") from None
-        except RayError as error:
+    def _take_actor(self, actor: _Actor, answer: _Node | StarEncoderError | RayError) -> None:
+        if isinstance(answer, StarEncoderError):
+            raise answer
+        if isinstance(answer, RayTaskError):
+            raise RuntimeError(f"in a worker:\n{answer}")
+        if isinstance(answer, RayError):
             self._bad_starts = max(self._bad_starts, actor.bad_starts + 1)
             if self._bad_starts == _MOST_BAD_STARTS:
                 raise ConfigError(
                     f"{_MOST_BAD_STARTS} workers in a row were lost before they could start; "
-                    f"of the last, {_death(error)}; see Ray's logs"
-                ) from error
+                    f"of the last, {_death(answer)}; see Ray's logs"
+                ) from answer
             return
-        if isinstance(answer, StarEncoderError):
-            raise answer
         self._bad_starts = 0
         actor.node = answer
         self._idle.append(actor)
 
-    def _take_result(self, reference: "ray.ObjectRef") -> Iterator[Outcome]:
-        actor, task = self._working.pop(reference)
-        try:
-            answer = ray.get(reference)
-        except RayError as error:
-            answer = Crash(f"the worker that read it was lost: {_death(error)}")
+    def _take_result(
+        self,
+        actor: _Actor,
+        task: _Task,
+        answer: UnitResult | Crash | StarEncoderError | RayError,
+    ) -> Iterator[Outcome]:
         if isinstance(answer, StarEncoderError):
             _end(actor)
             raise answer
+        if isinstance(answer, RayError):
+            answer = Crash(f"the worker that read it was lost: {_death(answer)}")
         if not isinstance(answer, Crash):
             self._idle.append(actor)
             yield task.unit, answer
@@ -454,6 +464,14 @@ class _Run:
         else:
             self._again.append(task)
             self._say(f"{task.unit.file.relative}: row group {task.unit.group}: {reason}")
+
+
+def _answer(reference: "ray.ObjectRef") -> Any:  # noqa: ANN401 - whatever the actor's method gives
+    """What an actor's method gave, or why it did not."""
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        return error
 
 
 def _end(actor: _Actor) -> None:

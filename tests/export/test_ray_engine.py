@@ -26,6 +26,12 @@ from export.ray_engine import ray_engine  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
+# Ray leaves its log files to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 # What is defined here is sent to the workers as it is: they cannot import this module.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
