@@ -622,13 +622,20 @@ def _stdout_errors() -> Iterator[None]:
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `export onnx` and `export quantize`."""
+    """Arguments of `export onnx`."""
     parser.add_argument("directory", type=Path, metavar="DIR", help="a tagger's directory")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("fp32", "fp16", "packed"),
+        default=["fp32"],
+        help="one graph each: fp32 for CPUs (default), fp16 for GPUs, packed: fp16 without padding",
+    )
 
 
 def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `export quantize`."""
-    add_export_arguments(parser)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a tagger's directory")
     parser.add_argument(
         "--gold",
         metavar="GOLD",
@@ -646,11 +653,16 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export_onnx(arguments: argparse.Namespace) -> int:
-    """Write a tagger's float32 graph."""
+    """Write a tagger's graphs in the precisions asked for."""
     from export.to_onnx import export_onnx
 
-    path, difference = export_onnx(arguments.directory)
-    _write(f"{path}: probabilities within {difference.largest:.1e} of the checkpoint's\n")
+    for precision in dict.fromkeys(arguments.precision):
+        path, difference = export_onnx(arguments.directory, precision)
+        unseen = "; not run on a GPU here" if precision == "packed" else ""
+        _write(
+            f"{path}: {path.stat().st_size / 1e6:.1f} MB, probabilities within "
+            f"{difference.largest:.1e} of the checkpoint's{unseen}\n"
+        )
     return 0
 
 
@@ -1325,7 +1337,12 @@ def run_report(arguments: argparse.Namespace) -> int:
 COMMANDS = (
     Command("detect", "report personal data and secrets", add_detect_arguments, run_detect),
     Command("redact", "replace personal data and secrets", add_redact_arguments, run_redact),
-    Command("export onnx", "write DIR/onnx/model.onnx", add_export_arguments, run_export_onnx),
+    Command(
+        "export onnx",
+        "write DIR/onnx/model.onnx, or graphs for GPUs",
+        add_export_arguments,
+        run_export_onnx,
+    ),
     Command(
         "export quantize",
         "write DIR/onnx/model_int8.onnx, for CPUs",

@@ -1,5 +1,6 @@
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,12 +21,16 @@ from starencoder.checkpoint import load_tagger, save_tagger
 from starencoder.config import EncoderConfig
 from starencoder.errors import ParityError
 from starencoder.model import TokenClassifier
+from starencoder.tokenizer import save_tokenizer, train_tokenizer
+
+VOCAB_SIZE = 1000
+TOKENIZER = train_tokenizer([Path(cli.__file__).read_text(encoding="utf-8")], VOCAB_SIZE)
 
 
 def make_tagger(directory, **changes):
     """A tagger whose weights have the size of trained ones."""
     values = {
-        "vocab_size": 1000,
+        "vocab_size": VOCAB_SIZE,
         "hidden_size": 64,
         "num_layers": 2,
         "num_heads": 4,
@@ -41,6 +46,7 @@ def make_tagger(directory, **changes):
             if name.endswith("LayerNorm.weight"):
                 parameter.add_(1)
     save_tagger(model, directory, id2label={i: f"T{i}" for i in range(13)}, pii={})
+    save_tokenizer(TOKENIZER, directory)
     return directory
 
 
