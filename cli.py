@@ -637,9 +637,29 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `export quantize`."""
     parser.add_argument("directory", type=Path, metavar="DIR", help="a tagger's directory")
     parser.add_argument(
-        "--gold",
-        metavar="GOLD",
-        help="annotated documents; print F1 by label in float32 and in int8, and the difference",
+        "--activations",
+        choices=("dynamic", "static"),
+        default="dynamic",
+        help="scaled by the values that come (default), or by those seen in calibration",
+    )
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="source files for the static scales (default: this package's own)",
+    )
+    parser.add_argument(
+        "--annotated",
+        metavar="FILE",
+        help="annotated documents; print F1 by label, and refuse what loses too much",
+    )
+    parser.add_argument(
+        "--max-loss",
+        type=float,
+        metavar="POINTS",
+        help="largest loss of F1, of any label and over all, with --annotated (default: 0.5)",
     )
     parser.set_defaults(format="auto", label_map=None)
 
@@ -667,27 +687,37 @@ def run_export_onnx(arguments: argparse.Namespace) -> int:
 
 
 def run_export_quantize(arguments: argparse.Namespace) -> int:
-    """Write a tagger's int8 graph."""
-    from export.parity import f1_by_label
+    """Write a tagger's int8 graph and compare its forms."""
     from export.quantize import export_int8
-    from pii.predict import load_torch_predict
-    from pii.session import load_session
 
-    directory = arguments.directory
-    gold = _read_gold([arguments.gold], arguments) if arguments.gold else []
-    path, difference = export_int8(directory)
-    _write(
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB; on random tokens, probabilities differ from "
-        f"the checkpoint's by {difference.mean:.1e} on average, {difference.largest:.1e} at most, "
-        f"and {difference.changed_tags:.1%} of tags change\n"
+    if arguments.max_loss is not None and not arguments.annotated:
+        raise ConfigError("--max-loss needs --annotated: without annotated documents no F1 is lost")
+    gold = _read_gold([arguments.annotated], arguments)[0] if arguments.annotated else []
+    if arguments.annotated and not gold:
+        raise DataError(f"{arguments.annotated}: no annotated documents; expected at least one")
+    done = export_int8(
+        arguments.directory,
+        activations=arguments.activations,
+        calibration=arguments.calibration,
+        documents=gold,
+        max_loss=0.5 if arguments.max_loss is None else arguments.max_loss,
     )
-    for documents in gold:
-        before = f1_by_label(directory, load_torch_predict(directory), documents)
-        after = f1_by_label(directory, load_session(directory, precision="int8"), documents)
-        _write(f"{'F1':11} float32   int8  points\n")
+    _write(f"{'':10}      MB  tokens/s  mean difference  largest  changed tags\n")
+    for name, form in done.forms.items():
+        gap = form.difference
+        _write(
+            f"{name:10} {form.size / 1e6:7.1f} {form.rate:9.0f} {gap.mean:16.1e} "
+            f"{gap.largest:8.1e} {gap.changed_tags:13.2%}\n"
+        )
+    before, *after = (form.f1 for form in done.forms.values())
+    if before:
+        _write(f"\n{'F1':10} float32  dynamic  points   static  points\n")
         for label, f1 in before.items():
-            points = 100 * (after[label] - f1)
-            _write(f"{label:11} {f1:7.3f} {after[label]:6.3f} {points:+7.2f}\n")
+            columns = "".join(
+                f" {form[label]:8.3f} {100 * (form[label] - f1):+7.2f}" for form in after if form
+            )
+            _write(f"{label:10} {f1:7.3f}{columns}\n")
+    _write(f"\n{done.path}: {done.activations}\n")
     return 0
 
 

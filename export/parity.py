@@ -12,7 +12,7 @@ from pii.evaluate import predict
 from pii.metrics import count_matches, total
 from pii.tagger import Predict, load_tagger
 from starencoder.config import EncoderConfig
-from starencoder.errors import CheckpointError, ParityError
+from starencoder.errors import CheckpointError, DataError, ParityError, reason_of
 from starencoder.tokenizer import load_tokenizer
 
 
@@ -119,6 +119,7 @@ def text_chunks(
 
     Raises:
         CheckpointError: The tokenizer is missing, or has more tokens than the model.
+        DataError: A file cannot be read, or they hold no text.
     """
     tokenizer = load_tokenizer(directory)
     if tokenizer.vocab_size > config.vocab_size:
@@ -130,8 +131,12 @@ def text_chunks(
     # From a few tokens to whole chunks, neighbours far apart, so that batches hold much padding.
     lengths = [max(1, longest * share // 8) for share in (8, 1, 5, 8, 2, 7, 0, 4)]
     chunks: list[list[int]] = []
-    for path in paths or sorted(Path(__file__).parent.parent.glob("*/*.py")):
-        ids = tokenizer.encode(path.read_text(encoding="utf-8", errors="replace")).ids.tolist()
+    for path in paths or own_sources():
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+        ids = tokenizer.encode(text).ids.tolist()
         start = 0
         # A few of each file: many files, not the first one's beginning to end.
         for _ in range(max(1, count // 8)):
@@ -140,7 +145,19 @@ def text_chunks(
                 break
             chunks.append([tokenizer.cls_id, *ids[start : start + length], tokenizer.sep_id])
             start += length
+    if not chunks:
+        raise DataError(f"{', '.join(map(str, paths))}: no text; expected source files")
     return chunks
+
+
+def own_sources() -> list[Path]:
+    """This package's own source files: real code that is always there."""
+    root = Path(__file__).parent.parent
+    return [
+        path
+        for name in ("export", "pii", "starencoder")
+        for path in sorted(root.glob(f"{name}/*.py"))
+    ]
 
 
 def f1_by_label(
