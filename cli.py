@@ -721,6 +721,75 @@ def run_export_quantize(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `export bench`."""
+    parser.add_argument("model", metavar="MODEL", help="tiny (the embedded model) or a directory")
+    parser.add_argument(
+        "--providers",
+        nargs="+",
+        metavar="NAME",
+        help="of cpu, cuda, tensorrt (default: those that are there)",
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        choices=("transformers",),
+        default=[],
+        help="measure its pipeline in the same run (extra train)",
+    )
+    parser.add_argument(
+        "--text",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="source files (default: this package's own)",
+    )
+    parser.add_argument("--size", type=float, default=0.1, metavar="MB", help="of text, at most")
+    parser.add_argument("--threads", type=int, default=1, help="of one call")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
+
+
+def run_export_bench(arguments: argparse.Namespace) -> int:
+    """Measure a tagger's speed."""
+    import json
+
+    from export.bench import bench_text, providers_there, read_texts, run_bench
+    from export.parity import own_sources
+    from pii.detect import EMBEDDED_MODEL, check_model
+    from pii.session import check_onnxruntime, check_providers
+    from starencoder.files import check_outputs, write_whole
+
+    for name in ("size", "threads"):
+        if getattr(arguments, name) <= 0:
+            raise ConfigError(f"--{name} must be above 0, got {getattr(arguments, name)}")
+    if arguments.model == "none":
+        raise ConfigError("without a model there is nothing to measure; give tiny or a directory")
+    check_model(arguments.model)
+    check_onnxruntime()
+    directory = EMBEDDED_MODEL if arguments.model == "tiny" else Path(arguments.model)
+    if arguments.providers is None:
+        providers, reasons = providers_there()
+        for reason in reasons:
+            _say(f"left out: {reason}")
+    else:
+        providers = list(dict.fromkeys(arguments.providers))
+        check_providers(providers)
+    if arguments.json:
+        check_outputs([arguments.json], [*arguments.text, directory])
+    bench = run_bench(
+        directory,
+        read_texts(arguments.text or own_sources(), arguments.size),
+        providers=providers,
+        against=arguments.against,
+        threads=arguments.threads,
+    )
+    _write(bench_text(bench))
+    if arguments.json:
+        write_whole(arguments.json, json.dumps(bench.as_json(), indent=1).encode() + b"\n")
+    return 0
+
+
 def run_export_convert(arguments: argparse.Namespace) -> int:
     """Write a pickled model as safetensors."""
     from export.convert import convert_pickle
@@ -1378,6 +1447,12 @@ COMMANDS = (
         "write DIR/onnx/model_int8.onnx, for CPUs",
         add_quantize_arguments,
         run_export_quantize,
+    ),
+    Command(
+        "export bench",
+        "measure speed and memory, beside transformers if asked",
+        add_bench_arguments,
+        run_export_bench,
     ),
     Command(
         "export convert",
