@@ -617,8 +617,8 @@ def test_export_writes_the_graphs_that_detect_then_uses(run):
     ("arguments", "said"),
     [
         (("onnx", "model", "--precision", "fp8"), "invalid choice: 'fp8'"),
-        (("onnx", "missing"), "config.json"),
-        (("quantize", "missing"), "config.json"),
+        (("onnx", "missing"), "missing: no such model directory"),
+        (("quantize", "missing"), "missing: no such model directory"),
         (("quantize", "model", "--activations", "both"), "invalid choice: 'both'"),
         (("bench", "missing"), "unknown model 'missing'"),
     ],
