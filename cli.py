@@ -900,17 +900,44 @@ def _tell_account(account: "Account", plan: "Plan", output: Path) -> int:
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `export onnx` and `export quantize`."""
+    """Arguments of `export onnx`."""
     parser.add_argument("directory", type=Path, metavar="DIR", help="a tagger's directory")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("fp32", "fp16", "packed"),
+        default=["fp32"],
+        help="one graph each: fp32 for CPUs (default), fp16 for GPUs, packed: fp16 without padding",
+    )
 
 
 def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `export quantize`."""
-    add_export_arguments(parser)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a tagger's directory")
     parser.add_argument(
-        "--gold",
-        metavar="GOLD",
-        help="annotated documents; print F1 by label in float32 and in int8, and the difference",
+        "--activations",
+        choices=("dynamic", "static"),
+        default="dynamic",
+        help="scaled by the values that come (default), or by those seen in calibration",
+    )
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="source files for the static scales (default: this package's own)",
+    )
+    parser.add_argument(
+        "--annotated",
+        metavar="FILE",
+        help="annotated documents; print F1 by label, and refuse what loses too much",
+    )
+    parser.add_argument(
+        "--max-loss",
+        type=float,
+        metavar="POINTS",
+        help="largest loss of F1, of any label and over all, with --annotated (default: 0.5)",
     )
     parser.set_defaults(format="auto", label_map=None)
 
@@ -924,36 +951,120 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export_onnx(arguments: argparse.Namespace) -> int:
-    """Write a tagger's float32 graph."""
+    """Write a tagger's graphs in the precisions asked for."""
     from export.to_onnx import export_onnx
 
-    path, difference = export_onnx(arguments.directory)
-    _write(f"{path}: probabilities within {difference.largest:.1e} of the checkpoint's\n")
+    for precision in dict.fromkeys(arguments.precision):
+        path, difference = export_onnx(arguments.directory, precision)
+        unseen = "; not run on a GPU here" if precision == "packed" else ""
+        _write(
+            f"{path}: {path.stat().st_size / 1e6:.1f} MB, probabilities within "
+            f"{difference.largest:.1e} of the checkpoint's{unseen}\n"
+        )
     return 0
 
 
 def run_export_quantize(arguments: argparse.Namespace) -> int:
-    """Write a tagger's int8 graph."""
-    from export.parity import f1_by_label
+    """Write a tagger's int8 graph and compare its forms."""
     from export.quantize import export_int8
-    from pii.predict import load_torch_predict
-    from pii.session import load_session
 
-    directory = arguments.directory
-    gold = _read_gold([arguments.gold], arguments) if arguments.gold else []
-    path, difference = export_int8(directory)
-    _write(
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB; on random tokens, probabilities differ from "
-        f"the checkpoint's by {difference.mean:.1e} on average, {difference.largest:.1e} at most, "
-        f"and {difference.changed_tags:.1%} of tags change\n"
+    if arguments.max_loss is not None and not arguments.annotated:
+        raise ConfigError("--max-loss needs --annotated: without annotated documents no F1 is lost")
+    gold = _read_gold([arguments.annotated], arguments)[0] if arguments.annotated else []
+    if arguments.annotated and not gold:
+        raise DataError(f"{arguments.annotated}: no annotated documents; expected at least one")
+    done = export_int8(
+        arguments.directory,
+        activations=arguments.activations,
+        calibration=arguments.calibration,
+        documents=gold,
+        max_loss=0.5 if arguments.max_loss is None else arguments.max_loss,
     )
-    for documents in gold:
-        before = f1_by_label(directory, load_torch_predict(directory), documents)
-        after = f1_by_label(directory, load_session(directory, precision="int8"), documents)
-        _write(f"{'F1':11} float32   int8  points\n")
+    _write(f"{'':10}      MB  tokens/s  mean difference  largest  changed tags\n")
+    for name, form in done.forms.items():
+        gap = form.difference
+        _write(
+            f"{name:10} {form.size / 1e6:7.1f} {form.rate:9.0f} {gap.mean:16.1e} "
+            f"{gap.largest:8.1e} {gap.changed_tags:13.2%}\n"
+        )
+    before, *after = (form.f1 for form in done.forms.values())
+    if before:
+        _write(f"\n{'F1':10} float32  dynamic  points   static  points\n")
         for label, f1 in before.items():
-            points = 100 * (after[label] - f1)
-            _write(f"{label:11} {f1:7.3f} {after[label]:6.3f} {points:+7.2f}\n")
+            columns = "".join(
+                f" {form[label]:8.3f} {100 * (form[label] - f1):+7.2f}" for form in after if form
+            )
+            _write(f"{label:10} {f1:7.3f}{columns}\n")
+    _write(f"\n{done.path}: {done.activations}\n")
+    return 0
+
+
+def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `export bench`."""
+    parser.add_argument("model", metavar="MODEL", help="tiny (the embedded model) or a directory")
+    parser.add_argument(
+        "--providers",
+        nargs="+",
+        metavar="NAME",
+        help="of cpu, cuda, tensorrt (default: those that are there)",
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        choices=("transformers",),
+        default=[],
+        help="measure its pipeline in the same run (extra train)",
+    )
+    parser.add_argument(
+        "--text",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="source files (default: this package's own)",
+    )
+    parser.add_argument("--size", type=float, default=0.1, metavar="MB", help="of text, at most")
+    parser.add_argument("--threads", type=int, default=1, help="of one call")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
+
+
+def run_export_bench(arguments: argparse.Namespace) -> int:
+    """Measure a tagger's speed."""
+    import json
+
+    from export.bench import bench_text, providers_there, read_texts, run_bench
+    from export.parity import own_sources
+    from pii.detect import EMBEDDED_MODEL, check_model
+    from pii.session import check_onnxruntime, check_providers
+    from starencoder.files import check_outputs, write_whole
+
+    for name in ("size", "threads"):
+        if getattr(arguments, name) <= 0:
+            raise ConfigError(f"--{name} must be above 0, got {getattr(arguments, name)}")
+    if arguments.model == "none":
+        raise ConfigError("without a model there is nothing to measure; give tiny or a directory")
+    check_model(arguments.model)
+    check_onnxruntime()
+    directory = EMBEDDED_MODEL if arguments.model == "tiny" else Path(arguments.model)
+    if arguments.providers is None:
+        providers, reasons = providers_there()
+        for reason in reasons:
+            _say(f"left out: {reason}")
+    else:
+        providers = list(dict.fromkeys(arguments.providers))
+        check_providers(providers)
+    if arguments.json:
+        check_outputs([arguments.json], [*arguments.text, directory])
+    bench = run_bench(
+        directory,
+        read_texts(arguments.text or own_sources(), arguments.size),
+        providers=providers,
+        against=arguments.against,
+        threads=arguments.threads,
+    )
+    _write(bench_text(bench))
+    if arguments.json:
+        write_whole(arguments.json, json.dumps(bench.as_json(), indent=1).encode() + b"\n")
     return 0
 
 
@@ -1656,12 +1767,23 @@ COMMANDS = (
     Command("detect", "report personal data and secrets", add_detect_arguments, run_detect),
     Command("redact", "replace personal data and secrets", add_redact_arguments, run_redact),
     Command("scan", "redact or annotate parquet shards", add_scan_arguments, run_scan),
-    Command("export onnx", "write DIR/onnx/model.onnx", add_export_arguments, run_export_onnx),
+    Command(
+        "export onnx",
+        "write DIR/onnx/model.onnx, or graphs for GPUs",
+        add_export_arguments,
+        run_export_onnx,
+    ),
     Command(
         "export quantize",
         "write DIR/onnx/model_int8.onnx, for CPUs",
         add_quantize_arguments,
         run_export_quantize,
+    ),
+    Command(
+        "export bench",
+        "measure speed and memory, beside transformers if asked",
+        add_bench_arguments,
+        run_export_bench,
     ),
     Command(
         "export convert",

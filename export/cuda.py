@@ -27,7 +27,14 @@ from export.batching import (
     pad_batch,
 )
 from pii.detect import EMBEDDED_MODEL
-from pii.session import GPU_FILE, check_onnxruntime, check_signature, export_command, make_session
+from pii.session import (
+    ONNX_FILES,
+    check_onnxruntime,
+    check_signature,
+    export_command,
+    installed_providers,
+    make_session,
+)
 from pii.tagger import Predict
 from starencoder.config import load_tagger_config
 from starencoder.errors import CheckpointError, ConfigError, DeviceError, MissingExtraError
@@ -36,7 +43,6 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, IOBinding, OrtValue
 
 CUDA = "cuda"
-_PROVIDER = "CUDAExecutionProvider"
 
 
 def check_cuda() -> None:
@@ -47,9 +53,7 @@ def check_cuda() -> None:
         ConfigError: Both are installed.
     """
     check_onnxruntime()
-    import onnxruntime
-
-    if _PROVIDER not in onnxruntime.get_available_providers():
+    if CUDA not in installed_providers():
         raise MissingExtraError(
             "--device cuda needs ONNX Runtime for GPUs, and the one installed is for CPUs: "
             "pip uninstall onnxruntime, then pip install 'starencoder[gpu]'"
@@ -62,7 +66,7 @@ def gpu_plan(model_dir: Path, *, token_budget: int = TOKEN_BUDGET) -> BatchPlan:
     Raises:
         CheckpointError: The directory has no file for GPUs, or no usable configuration.
     """
-    path = model_dir / GPU_FILE
+    path = model_dir / ONNX_FILES["fp16"]
     if not path.is_file():
         embedded = "the embedded model comes without it: " if model_dir == EMBEDDED_MODEL else ""
         raise CheckpointError(
@@ -107,7 +111,7 @@ def open_cuda(model_dir: Path, device: int) -> "BoundRunner":
 
     if hasattr(onnxruntime, "preload_dlls"):  # from 1.21: those that pip installed
         onnxruntime.preload_dlls()
-    path = model_dir / GPU_FILE
+    path = model_dir / ONNX_FILES["fp16"]
     config = load_tagger_config(model_dir)
     unusable = (
         f"cuda:{device} cannot be used by ONNX Runtime {onnxruntime.__version__}: expected a GPU, "
@@ -119,13 +123,11 @@ def open_cuda(model_dir: Path, device: int) -> "BoundRunner":
         graphs = not without_graphs
         options = {"device_id": str(device), "enable_cuda_graph": str(int(graphs))}
         try:
-            session = make_session(path, providers=[(_PROVIDER, options)])
+            session = make_session(path, providers=[CUDA], provider_options=options)
         except CheckpointError as error:
             if "CUDA failure" in str(error):
                 raise ConfigError(f"{unusable} ({error})") from error
             raise
-        if _PROVIDER not in session.get_providers():
-            raise ConfigError(unusable)
         check_signature(session, len(config.id2label), path)
         if len(session.get_inputs()) < 2:
             raise CheckpointError(

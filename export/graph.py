@@ -5,6 +5,7 @@ are not found again. A tagger's graph is short, so it is written down instead, w
 fused operators (domain com.microsoft) where they are the fastest.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -14,12 +15,29 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from starencoder.config import EncoderConfig
+from starencoder.errors import CheckpointError, ParityError
 
 OPSET = 17
-"""First with LayerNormalization. ONNX Runtime reads it from 1.13 on; this package asks for 1.20."""
+"""First with LayerNormalization. ONNX Runtime reads it from 1.13 on; this package asks for 1.20,
+tested with 1.20.1 and 1.31.1. Beside it: version 1 of com.microsoft, the only one there is."""
 _IR_VERSION = 8
 _MICROSOFT = "com.microsoft"
-_CONTRIB = frozenset({"Attention", "QAttention", "DynamicQuantizeMatMul", "Gelu"})
+_CONTRIB = frozenset(
+    {
+        "Attention",
+        "BiasGelu",
+        "DynamicQuantizeMatMul",
+        "Gelu",
+        "MatMulIntegerToFloat",
+        "PackedAttention",
+        "QAttention",
+        "SkipLayerNormalization",
+    }
+)
+_PIECES = frozenset({"Div", "Erf", "Pow", "ReduceMean", "Sqrt", "Tanh", "Transpose"})
+"""What attention, layer norm and GELU fall into when they are not fused."""
+
+_LARGEST_HALF = 65504.0
 
 Array = npt.NDArray[np.generic]
 Shape = Sequence[int | str]
@@ -28,12 +46,30 @@ Shape = Sequence[int | str]
 class Graph:
     """Nodes and constants; values are called by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, half: bool = False) -> None:
+        """Begin a graph whose float32 constants and output are stored as they are, or as float16.
+
+        Args:
+            half: Whether in float16.
+        """
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
+        self._half = half
 
     def constant(self, name: str, array: Array) -> str:
-        """Add a constant and return its name."""
+        """Add a constant and return its name.
+
+        Raises:
+            CheckpointError: It is too large for float16.
+        """
+        if self._half and array.dtype == np.float32:
+            largest = float(np.abs(array).max(initial=0))
+            if largest > _LARGEST_HALF:
+                raise CheckpointError(
+                    f"{name}: a weight of {largest:.0f} does not fit float16, which ends at 65504; "
+                    "export this checkpoint with --precision fp32"
+                )
+            array = array.astype(np.float16)
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
@@ -95,9 +131,10 @@ class Graph:
 
         Args:
             inputs: Shapes of the int32 inputs; a name stands for a length that varies.
-            outputs: Shapes of the float32 values that it gives.
+            outputs: Shapes of the values that it gives, in the graph's float type.
             metadata: Stored in the file.
         """
+        kind = TensorProto.FLOAT16 if self._half else TensorProto.FLOAT
         graph = helper.make_graph(
             self._nodes,
             "starencoder",
@@ -105,10 +142,7 @@ class Graph:
                 helper.make_tensor_value_info(name, TensorProto.INT32, shape)
                 for name, shape in inputs.items()
             ],
-            [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-                for name, shape in outputs.items()
-            ],
+            [helper.make_tensor_value_info(name, kind, shape) for name, shape in outputs.items()],
             self._constants,
         )
         model = helper.make_model(
@@ -119,6 +153,32 @@ class Graph:
         )
         helper.set_model_props(model, dict(metadata))
         return bytes(model.SerializeToString())
+
+
+def check_operators(graph: bytes, expected: Mapping[str, int], name: str) -> None:
+    """See that a serialised graph has the fused operators that its layers demand, and no pieces.
+
+    A fusion that is lost computes the same, only slower, so that no comparison of values finds it.
+
+    Args:
+        graph: The graph.
+        expected: How many of each fused operator there must be.
+        name: What the error calls the graph.
+
+    Raises:
+        ParityError: One is missing or one too many, or a piece of one is there.
+    """
+    found = Counter(node.op_type for node in onnx.load_model_from_string(graph).graph.node)
+    wrong = [
+        f"{found[operator]} {operator} (expected {number})"
+        for operator, number in {**dict.fromkeys(sorted(_PIECES), 0), **expected}.items()
+        if found[operator] != number
+    ]
+    if wrong:
+        raise ParityError(
+            f"{name}: the graph is not fused as its layers demand: {', '.join(wrong)}; "
+            "report it: the export is at fault"
+        )
 
 
 class TaggerWeights:

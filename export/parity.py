@@ -12,7 +12,8 @@ from pii.evaluate import predict
 from pii.metrics import count_matches, total
 from pii.tagger import Predict, load_tagger
 from starencoder.config import EncoderConfig
-from starencoder.errors import ParityError
+from starencoder.errors import CheckpointError, DataError, ParityError, reason_of
+from starencoder.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +103,60 @@ def probe_chunks(config: EncoderConfig, *, seed: int = 0) -> list[list[int]]:
         generator.integers(0, config.vocab_size, length).tolist()
         for length in sorted(lengths)
         if 1 <= length <= longest
+    ]
+
+
+def text_chunks(
+    directory: Path, config: EncoderConfig, *, paths: Sequence[Path] = (), count: int = 12
+) -> list[list[int]]:
+    """Chunks of real source text by a model's own tokenizer, with cls and sep, of mixed lengths.
+
+    Args:
+        directory: Of the model.
+        config: The model's.
+        paths: Text files, read in this order; without any, this package's own sources.
+        count: How many chunks, at most.
+
+    Raises:
+        CheckpointError: The tokenizer is missing, or has more tokens than the model.
+        DataError: A file cannot be read, or they hold no text.
+    """
+    tokenizer = load_tokenizer(directory)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens and the model "
+            f"{config.vocab_size}; put the tokenizer beside it that it was trained with"
+        )
+    longest = config.max_positions - 2
+    # From a few tokens to whole chunks, neighbours far apart, so that batches hold much padding.
+    lengths = [max(1, longest * share // 8) for share in (8, 1, 5, 8, 2, 7, 0, 4)]
+    chunks: list[list[int]] = []
+    for path in paths or own_sources():
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+        ids = tokenizer.encode(text).ids.tolist()
+        start = 0
+        # A few of each file: many files, not the first one's beginning to end.
+        for _ in range(max(1, count // 8)):
+            length = lengths[len(chunks) % len(lengths)]
+            if len(chunks) == count or start >= len(ids):
+                break
+            chunks.append([tokenizer.cls_id, *ids[start : start + length], tokenizer.sep_id])
+            start += length
+    if not chunks:
+        raise DataError(f"{', '.join(map(str, paths))}: no text; expected source files")
+    return chunks
+
+
+def own_sources() -> list[Path]:
+    """This package's own source files: real code that is always there."""
+    root = Path(__file__).parent.parent
+    return [
+        path
+        for name in ("export", "pii", "starencoder")
+        for path in sorted(root.glob(f"{name}/*.py"))
     ]
 
 

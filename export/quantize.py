@@ -2,62 +2,214 @@
 
 Matrices are int8 with one scale per output column (QInt8: ONNX Runtime's fast path on VNNI and AMX;
 QUInt8 takes a third of the speed), token embeddings int8 with one scale per row. Activations are
-quantised to 8 bits as they come, with one scale per tensor, so the graph takes one chunk per call:
-the scale of a batch would make a chunk's result depend on its neighbours.
+8 bits with one scale per tensor, in one of two ways:
 
-Input `input_ids` is int32 `(1, seq)`, without padding; output `probabilities` is float32
-`(1, seq, labels)`, rows sum to 1.
+- `dynamic`: from the values that come, anew in each call. The graph takes one chunk per call: the
+  scale of a batch would make a chunk's result depend on its neighbours.
+- `static`: from values seen in calibration, fixed in the graph. What lies outside is cut off.
+
+Both are built and compared, one is written. Input `input_ids` is int32 `(1, seq)`, without padding;
+output `probabilities` is float32 `(1, seq, labels)`, rows sum to 1.
 """
 
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from export.graph import Graph, TaggerWeights, add_embeddings, add_layers
-from export.parity import Difference, compare, probe_chunks
-from export.to_onnx import tagger_weights
+from export.graph import Graph, TaggerWeights, add_embeddings, add_layers, check_operators
+from export.parity import Difference, compare, f1_by_label, probe_chunks, text_chunks
+from export.to_onnx import build_float_graph, check_form, tagger_weights
+from pii.annotations import Document
 from pii.predict import torch_predict
-from pii.session import ONNX_FILES, make_session, session_predict
+from pii.session import ONNX_FILES, make_session, padded_feeds, session_predict
+from pii.tagger import Predict
 from starencoder.checkpoint import load_tagger
+from starencoder.config import EncoderConfig
 from starencoder.errors import ParityError
 from starencoder.files import write_whole
+from starencoder.names import check_name
+
+ACTIVATIONS = ("dynamic", "static")
 
 MEAN_DIFFERENCE_LIMIT = 0.02
-"""Mean difference of a probability from torch's float32 above which the graph is taken as broken.
+"""Mean difference of a probability from torch's float32 above which a graph is taken as broken.
 
 It only stops what is plainly wrong; what quantisation costs is measured as F1 on annotated data.
 """
 
+CALIBRATION_CHUNKS = 256
+"""At most; of a model of 128 positions about 15,000 tokens."""
 
-def export_int8(directory: Path) -> tuple[Path, Difference]:
-    """Write a tagger directory's `onnx/model_int8.onnx`; return its path and distance from torch.
+_SPEED_ROUNDS = 3
+_SPEED_CHUNKS = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """What one form of a tagger costs and computes."""
+
+    size: int
+    """In bytes."""
+    rate: float
+    """Tokens per second of CPU time on one thread, cls and sep counted; the best of some rounds."""
+    difference: Difference
+    """From torch in float32, over random and real tokens."""
+    f1: Mapping[str, float] | None
+    """By label, in [0, 1], on annotated documents if there were any."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """What `export_int8` wrote, and all forms that it weighed."""
+
+    path: Path
+    activations: str
+    """Of the form that was written."""
+    forms: Mapping[str, Form]
+    """`float32` (the graph for CPUs), `dynamic` and `static`."""
+
+
+def export_int8(
+    directory: Path,
+    *,
+    activations: str = "dynamic",
+    calibration: Sequence[Path] = (),
+    documents: Sequence[Document] = (),
+    max_loss: float = 0.5,
+) -> Comparison:
+    """Write a tagger directory's `onnx/model_int8.onnx` and compare it with the other forms.
+
+    Args:
+        directory: A tagger's.
+        activations: One of `ACTIVATIONS`: which form to write.
+        calibration: Source files for the static scales; this package's own without any.
+        documents: Annotated documents on which F1 is measured; none: it is not.
+        max_loss: Largest loss of F1 that is accepted, of any label and over all, in points (0.5 is
+            from 0.900 to 0.895).
 
     Raises:
+        ConfigError: No such activations.
         CheckpointError: The directory does not hold a tagger that can be loaded.
-        ParityError: The graph is plainly wrong; nothing is written.
+        ParityError: A graph is plainly wrong, or the one to write loses too much; nothing is
+            written.
         OutputError: The file cannot be written; what was there before is left.
     """
+    check_name("form of activations", activations, ACTIVATIONS)
     model, config = load_tagger(directory)
-    graph = build_int8_graph(tagger_weights(model))
+    encoder = config.encoder
+    weights = tagger_weights(model)
     path = directory / ONNX_FILES["int8"]
-    difference = compare(
-        torch_predict(model),
-        session_predict(make_session(graph), config.encoder.max_positions),
-        probe_chunks(config.encoder),
-    )
-    if difference.mean > MEAN_DIFFERENCE_LIMIT:
+    text = text_chunks(directory, encoder, paths=calibration, count=CALIBRATION_CHUNKS)
+    graphs = {
+        "float32": build_float_graph(weights),
+        "dynamic": build_int8_graph(weights),
+        "static": build_int8_graph(weights, calibrate(weights, text)),
+    }
+    probabilities: dict[str, Predict] = {}
+    for name, graph in graphs.items():
+        if name in ACTIVATIONS:
+            shown = f"{path} ({name}), not written"
+            check_operators(graph, expected_operators(encoder, static=name == "static"), shown)
+            check_form(graph, shown)
+        probabilities[name] = session_predict(make_session(graph), encoder.max_positions)
+    rates = measure_rates(probabilities, text[:_SPEED_CHUNKS])
+    chunks = [*probe_chunks(encoder), *text[:_SPEED_CHUNKS]]
+    wanted = torch_predict(model)(chunks)
+    forms = {}
+    for name, graph in graphs.items():
+        difference = compare(lambda _: wanted, probabilities[name], chunks)
+        if difference.mean > MEAN_DIFFERENCE_LIMIT:
+            raise ParityError(
+                f"{path} ({name}): probabilities differ from the checkpoint by "
+                f"{difference.mean:.1e} on average (limit {MEAN_DIFFERENCE_LIMIT:.0e}), most at "
+                f"chunk {difference.chunk}, token {difference.token}; not written"
+            )
+        f1 = f1_by_label(directory, probabilities[name], documents) if documents else None
+        forms[name] = Form(size=len(graph), rate=rates[name], difference=difference, f1=f1)
+    _check_loss(forms["float32"].f1, forms[activations].f1, max_loss, f"{path} ({activations})")
+    write_whole(path, graphs[activations])
+    return Comparison(path=path, activations=activations, forms=forms)
+
+
+def _check_loss(
+    before: Mapping[str, float] | None,
+    after: Mapping[str, float] | None,
+    max_loss: float,
+    name: str,
+) -> None:
+    if before is None or after is None:
+        return
+    losses = {label: 100 * (f1 - after[label]) for label, f1 in before.items()}
+    worst = max(losses, key=losses.__getitem__)
+    if losses[worst] > max_loss:
         raise ParityError(
-            f"{path}: probabilities differ from the checkpoint by {difference.mean:.1e} on average "
-            f"(limit {MEAN_DIFFERENCE_LIMIT:.0e}), most at chunk {difference.chunk}, "
-            f"token {difference.token}; not written"
+            f"{name}: F1 of {worst} falls by {losses[worst]:.2f} points, from {before[worst]:.4f} "
+            f"in float32 to {after[worst]:.4f} (limit {max_loss:g} points); not written: try the "
+            "other --activations, or accept more with --max-loss"
         )
-    write_whole(path, graph)
-    return path, difference
 
 
-def build_int8_graph(weights: TaggerWeights) -> bytes:
-    """The graph in int8, for one chunk per call."""
+def measure_rates(
+    probabilities: Mapping[str, Predict], chunks: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """Tokens per second of CPU time of each, the best of rounds taken in turn."""
+    tokens = sum(map(len, chunks))
+    best = dict.fromkeys(probabilities, 0.0)
+    for _ in range(_SPEED_ROUNDS):
+        for name, predict in probabilities.items():
+            started = time.process_time()
+            predict(chunks)
+            best[name] = max(best[name], tokens / (time.process_time() - started))
+    return best
+
+
+def calibrate(
+    weights: TaggerWeights, chunks: Sequence[Sequence[int]]
+) -> dict[str, tuple[float, float]]:
+    """The smallest and the largest value over `chunks` of all that `build_int8_graph` quantises."""
+    names = [
+        f"encoder.layer.{index}.{part}"
+        for index in range(weights.config.num_layers)
+        for part in ("context", "attention", "gelu")
+    ]
+    names += ["embedding", *(f"encoder.layer.{i}" for i in range(weights.config.num_layers - 1))]
+    session = make_session(build_float_graph(weights, watched=names))
+    ranges = dict.fromkeys(names, (0.0, 0.0))
+    for chunk in chunks:
+        values = session.run(names, dict(padded_feeds([chunk], 0)))
+        for name, value in zip(names, values, strict=True):
+            low, high = ranges[name]
+            ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
+    return ranges
+
+
+def expected_operators(config: EncoderConfig, *, static: bool) -> dict[str, int]:
+    """How many of each fused operator the graph of `build_int8_graph` must have."""
+    layers = config.num_layers
+    return {
+        "QAttention": layers,
+        "DynamicQuantizeMatMul": 0 if static else 3 * layers,
+        "MatMulIntegerToFloat": 3 * layers if static else 0,
+        "LayerNormalization": 2 * layers + 1,
+        "Gelu": layers,
+        "Softmax": 1,
+    }
+
+
+def build_int8_graph(
+    weights: TaggerWeights, ranges: Mapping[str, tuple[float, float]] | None = None
+) -> bytes:
+    """The graph in int8, for one chunk per call.
+
+    Args:
+        weights: The tagger's.
+        ranges: Smallest and largest value of each quantised activation, by its name in the graph;
+            without them the scales are those of the values that come.
+    """
     graph = Graph()
 
     def quantised(name: str, matrix: npt.NDArray[np.float32]) -> tuple[str, str, str]:
@@ -68,20 +220,34 @@ def build_int8_graph(weights: TaggerWeights) -> bytes:
             graph.constant(f"{name}.zero_point", np.zeros(len(scales), np.int8)),
         )
 
+    def activation(value: str, name: str) -> tuple[str, str, str]:
+        names = f"{name}.int8", f"{name}.int8.scale", f"{name}.int8.zero_point"
+        if ranges is None:
+            values, scale, zero_point = graph.nodes("DynamicQuantizeLinear", [value], [*names])
+            return values, scale, zero_point
+        low, high = ranges[value]
+        # A range of nothing but zeros has no scale of its own; any will do.
+        step = np.float32((high - low) / 255 or 1)
+        scale = graph.constant(names[1], np.array(step))
+        zero_point = graph.constant(names[2], np.array(np.rint(-low / step), np.uint8))
+        return graph.node("QuantizeLinear", [value, scale, zero_point], names[0]), scale, zero_point
+
     def linear(name: str, value: str) -> str:
         matrix, bias = weights.linear(name)
-        inputs = [value, *quantised(name, matrix), graph.constant(f"{name}.bias", bias)]
-        return graph.node("DynamicQuantizeMatMul", inputs, name)
+        weight, scale, zero_point = quantised(name, matrix)
+        bias_name = graph.constant(f"{name}.bias", bias)
+        if ranges is None:
+            inputs = [value, weight, scale, zero_point, bias_name]
+            return graph.node("DynamicQuantizeMatMul", inputs, name)
+        values, value_scale, value_zero_point = activation(value, name)
+        inputs = [values, weight, value_scale, scale, value_zero_point, zero_point, bias_name]
+        return graph.node("MatMulIntegerToFloat", inputs, name)
 
     def attention(layer: int, hidden: str) -> str:
         name = f"encoder.layer.{layer}"
         matrix, bias = weights.query_key_value(layer)
         weight, scale, zero_point = quantised(f"{name}.qkv", matrix)
-        values, value_scale, value_zero_point = graph.nodes(
-            "DynamicQuantizeLinear",
-            [hidden],
-            [f"{name}.int8", f"{name}.int8.scale", f"{name}.int8.zero_point"],
-        )
+        values, value_scale, value_zero_point = activation(hidden, name)
         inputs = [
             values,
             weight,

@@ -1,19 +1,22 @@
-"""An ONNX Runtime session as a predict callable. Runs on the CPU.
+"""An ONNX Runtime session as a predict callable.
 
-Chunks are run one per call: a core is as fast with one as with many, nothing is padded, and a
-chunk's result cannot depend on the others.
+On a CPU chunks are run one per call: a core is as fast with one as with many, nothing is padded,
+and a chunk's result cannot depend on the others. `batch_predict` is for graphs that take many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from pii.tagger import Predict, Probs
 from starencoder.config import load_tagger_config, refuse_lone_pickle
 from starencoder.errors import CheckpointError, ConfigError, MissingExtraError
+from starencoder.names import closest
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -21,11 +24,26 @@ if TYPE_CHECKING:
 ONNX_FILES = {
     "int8": "onnx/model_int8.onnx",
     "fp32": "onnx/model.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+    "packed": "onnx/model_packed.onnx",
 }
-"""Where a model directory keeps each precision; on a CPU the first that exists is used."""
+"""Where a model directory keeps each precision; `packed` is fp16 without padding."""
 
-GPU_FILE = "onnx/model_fp16.onnx"
-"""What is used on a GPU."""
+_ON_CPU = ("int8", "fp32")
+"""The first that exists is used."""
+
+PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    # Layer norms sum in float32, in a float16 graph too; float32 products are not rounded.
+    "cuda": (
+        "CUDAExecutionProvider",
+        {"enable_skip_layer_norm_strict_mode": "1", "use_tf32": "0"},
+    ),
+    "tensorrt": ("TensorrtExecutionProvider", {"trt_fp16_enable": "0"}),
+}
+"""ONNX Runtime's name and the options of each provider, by the name it has here."""
+
+Feeds = Mapping[str, npt.NDArray[np.int32]]
 
 
 def load_session(model_dir: Path, *, precision: str | None = None, threads: int = 1) -> Predict:
@@ -33,7 +51,7 @@ def load_session(model_dir: Path, *, precision: str | None = None, threads: int 
 
     Args:
         model_dir: A tagger's directory.
-        precision: A key of `ONNX_FILES`; the fastest that is there when left out.
+        precision: A key of `ONNX_FILES` but `packed`; the fastest that is there when left out.
         threads: Cores one chunk is spread over. Several processes of one thread each get more done.
 
     Raises:
@@ -54,7 +72,8 @@ def make_session(
     *,
     threads: int = 1,
     optimised: bool = False,
-    providers: "Sequence[str | tuple[str, dict[str, str]]]" = ("CPUExecutionProvider",),
+    providers: Sequence[str] = ("cpu",),
+    provider_options: Mapping[str, str] = MappingProxyType({}),
 ) -> "InferenceSession":
     """Open a graph, given as a file or serialised.
 
@@ -62,22 +81,27 @@ def make_session(
         model: The graph.
         threads: Cores one run is spread over.
         optimised: Whether ONNX Runtime rewrites it for this machine, which takes time at the start.
-        providers: Of ONNX Runtime, with their options. It leaves out those it cannot use: see
-            `get_providers` of the session.
+        providers: Keys of `PROVIDERS`; each node goes to the first that can run it.
+        provider_options: Added to those of each provider.
 
     Raises:
+        ConfigError: A provider is unknown, not installed, or cannot be started.
         CheckpointError: It is not an ONNX graph that this ONNX Runtime can run.
     """
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    check_providers(providers)
     name = str(model) if isinstance(model, Path) else "the exported graph"
     try:
         content = model.read_bytes() if isinstance(model, Path) else model
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             content,
             session_options(threads, optimised=optimised),
-            providers=list(providers),
+            providers=[
+                (name, {**options, **provider_options})
+                for name, options in map(PROVIDERS.__getitem__, providers)
+            ],
             enable_fallback=0,  # It would print to stdout and try the same again.
         )
     except OSError as error:
@@ -95,6 +119,40 @@ def make_session(
             f"{name}: not a graph that ONNX Runtime {onnxruntime.__version__} can run "
             f"({str(error).splitlines()[0]}); copy it again, or export the checkpoint again"
         ) from error
+    # One whose libraries are missing is left out with a line in the log only.
+    for provider in providers:
+        if PROVIDERS[provider][0] not in session.get_providers():
+            raise ConfigError(
+                f"provider {provider}: ONNX Runtime {onnxruntime.__version__} could not start it; "
+                "see that its driver and libraries are there, in the versions that it names"
+            )
+    return session
+
+
+def installed_providers() -> list[str]:
+    """Keys of `PROVIDERS` that the installed ONNX Runtime has; whether they start is not tried."""
+    import onnxruntime
+
+    there = onnxruntime.get_available_providers()
+    return [name for name, (provider, _) in PROVIDERS.items() if provider in there]
+
+
+def check_providers(names: Sequence[str]) -> None:
+    """Refuse providers that are unknown or not installed.
+
+    Raises:
+        ConfigError: The first such name.
+    """
+    there = installed_providers()
+    for name in names:
+        if name not in PROVIDERS:
+            hint = closest(name, PROVIDERS)
+            raise ConfigError(f"unknown provider {name!r}{hint}; known: {', '.join(PROVIDERS)}")
+        if name not in there:
+            raise ConfigError(
+                f"provider {name}: not in this ONNX Runtime, which has {', '.join(there)}; "
+                "for GPUs: pip uninstall onnxruntime, then pip install 'starencoder[gpu]'"
+            )
 
 
 def check_signature(session: "InferenceSession", num_labels: int, path: Path) -> None:
@@ -149,10 +207,68 @@ def session_predict(session: "InferenceSession", max_positions: int) -> Predict:
             feeds = {"input_ids": ids}
             if has_mask:
                 feeds["attention_mask"] = np.ones_like(ids)
-            results.append(session.run(["probabilities"], feeds)[0][0])
+            results.append(
+                session.run(["probabilities"], feeds)[0][0].astype(np.float32, copy=False)
+            )
         return results
 
     return predict
+
+
+def session_run(session: "InferenceSession") -> Callable[[Feeds], Probs]:
+    """A tagger's session as a function from its inputs to its probabilities."""
+
+    def run(feeds: Feeds) -> Probs:
+        probs: Probs = session.run(["probabilities"], dict(feeds))[0]
+        return probs
+
+    return run
+
+
+def batch_predict(run: Callable[[Feeds], Probs], *, packed: bool, pad_id: int) -> Predict:
+    """A graph that takes many chunks as a predict callable; all it is given is one batch.
+
+    Args:
+        run: From the graph's inputs to its probabilities.
+        packed: Whether the graph takes no padding (`model_packed.onnx`).
+        pad_id: The token of padding.
+    """
+
+    def predict(chunks: Sequence[Sequence[int]]) -> list[Probs]:
+        lengths = [len(chunk) for chunk in chunks]
+        probs = run(packed_feeds(chunks) if packed else padded_feeds(chunks, pad_id))
+        probs = probs.astype(np.float32, copy=False)
+        if packed:
+            return np.split(probs, np.cumsum(lengths[:-1]))
+        return [row[:length] for row, length in zip(probs, lengths, strict=True)]
+
+    return predict
+
+
+def padded_feeds(chunks: Sequence[Sequence[int]], pad_id: int) -> Feeds:
+    """Inputs of the fp32 and fp16 graphs for a batch of chunks, padded at the end."""
+    lengths = np.array([len(chunk) for chunk in chunks])
+    real = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(real.shape, pad_id, np.int32)
+    ids[real] = np.concatenate([np.asarray(chunk, np.int32) for chunk in chunks])
+    return {"input_ids": ids, "attention_mask": real.astype(np.int32)}
+
+
+def packed_feeds(chunks: Sequence[Sequence[int]]) -> Feeds:
+    """Inputs of the packed graph for a batch of chunks.
+
+    `token_offset` is how PackedAttention finds its chunks: as in a batch padded to the longest, the
+    places of all real tokens and then those of all padding.
+    """
+    lengths = np.array([len(chunk) for chunk in chunks])
+    real = np.arange(lengths.max()) < lengths[:, None]
+    places = np.arange(real.size, dtype=np.int32).reshape(real.shape)
+    return {
+        "input_ids": np.concatenate([np.asarray(chunk, np.int32) for chunk in chunks]),
+        "positions": np.nonzero(real)[1].astype(np.int32),
+        "token_offset": np.concatenate([places[real], places[~real]]).reshape(real.shape),
+        "cumulative_sequence_length": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+    }
 
 
 def check_onnxruntime() -> None:
@@ -177,9 +293,10 @@ def check_onnxruntime() -> None:
 
 
 def _find_onnx_file(model_dir: Path, precision: str | None) -> Path:
-    if precision is not None and precision not in ONNX_FILES:
-        raise ConfigError(f"unknown precision {precision!r}; known: {', '.join(ONNX_FILES)}")
-    wanted = list(ONNX_FILES) if precision is None else [precision]
+    known = [name for name in ONNX_FILES if name != "packed"]
+    if precision is not None and precision not in known:
+        raise ConfigError(f"unknown precision {precision!r}; known: {', '.join(known)}")
+    wanted = _ON_CPU if precision is None else (precision,)
     for name in wanted:
         path = model_dir / ONNX_FILES[name]
         if path.is_file():
@@ -192,7 +309,9 @@ def _find_onnx_file(model_dir: Path, precision: str | None) -> Path:
 
 
 def export_command(path: Path) -> str:
-    """The command that makes a file of `ONNX_FILES` or `GPU_FILE`."""
-    command = "quantize" if path.name == Path(ONNX_FILES["int8"]).name else "onnx"
-    option = " --precision fp16" if path.name == Path(GPU_FILE).name else ""
-    return f"starencoder export {command} {path.parent.parent}{option}"
+    """The command that makes a file of `ONNX_FILES`."""
+    (precision,) = (name for name, file in ONNX_FILES.items() if Path(file).name == path.name)
+    if precision == "int8":
+        return f"starencoder export quantize {path.parent.parent}"
+    flag = "" if precision == "fp32" else f" --precision {precision}"
+    return f"starencoder export onnx {path.parent.parent}{flag}"

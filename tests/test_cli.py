@@ -587,6 +587,50 @@ def test_a_missing_training_extra_is_one_line_that_names_it():
 
 
 # --------------------------------------------------------------------------------------------------
+# Graphs
+
+
+def test_export_writes_the_graphs_that_detect_then_uses(run):
+    model = Path(shutil.copytree(EMBEDDED_MODEL, "model"))
+    shutil.rmtree(model / "onnx")
+    write("a.py", TEXT)
+    assert run("detect", "a.py", "--model", "model").code == 2
+    done = run("export", "onnx", "model", "--precision", "fp32", "fp16", "packed", "fp16")
+    names = ["model.onnx", "model_fp16.onnx", "model_packed.onnx"]
+    assert done.code == 0
+    assert [line.split(": ")[0] for line in done.out.decode().splitlines()] == [
+        str(model / "onnx" / name) for name in names
+    ]
+    assert b"packed.onnx: 13.2 MB" in done.out
+    assert done.out.count(b"not run on a GPU here") == 1
+    assert sorted(path.name for path in (model / "onnx").iterdir()) == names
+    with_float = run("detect", "a.py", "--model", "model", "--format", "jsonl")
+    assert (with_float.code, with_float.labels) == (1, ["EMAIL", "IP_ADDRESS"])
+
+    done = run("export", "quantize", "model")
+    assert done.code == 0
+    made = (model / "onnx" / "model_int8.onnx").read_bytes()
+    assert made == (EMBEDDED_MODEL / "onnx" / "model_int8.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("onnx", "model", "--precision", "fp8"), "invalid choice: 'fp8'"),
+        (("onnx", "missing"), "missing: no such model directory"),
+        (("quantize", "missing"), "missing: no such model directory"),
+        (("quantize", "model", "--activations", "both"), "invalid choice: 'both'"),
+        (("bench", "missing"), "unknown model 'missing'"),
+    ],
+)
+def test_export_refuses_in_one_line_what_it_cannot_do(run, arguments, said):
+    done = run("export", *arguments)
+    assert (done.code, done.out) == (2, b"")
+    assert len(done.messages) == 1
+    assert said in done.messages[0]
+
+
+# --------------------------------------------------------------------------------------------------
 # Input that cannot be read: named, exit code 3, the rest is done
 
 

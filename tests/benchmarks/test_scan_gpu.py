@@ -8,7 +8,7 @@ from benchmarks import scan_gpu
 from export.cuda import BoundRunner, gpu_plan
 from export.to_onnx import export_onnx
 from pii.detect import EMBEDDED_MODEL
-from pii.session import GPU_FILE, make_session
+from pii.session import ONNX_FILES, make_session
 
 
 @pytest.fixture
@@ -17,12 +17,12 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     shutil.copytree(EMBEDDED_MODEL, folder, dirs_exist_ok=True)
     path, _ = export_onnx(folder)
-    shutil.copy(path, folder / GPU_FILE)
+    shutil.copy(path, folder / ONNX_FILES["fp16"])
     return folder
 
 
 def open_on_cpu(folder, device):
-    return BoundRunner(make_session(folder / GPU_FILE), "cpu", 0)
+    return BoundRunner(make_session(folder / ONNX_FILES["fp16"]), "cpu", 0)
 
 
 def test_the_benchmark_runs_where_the_gpu_is_a_cpu(model, tmp_path, monkeypatch, capsys):

@@ -17,6 +17,7 @@ from starencoder.checkpoint import save_tagger
 from starencoder.config import EncoderConfig
 from starencoder.errors import CheckpointError, ConfigError, MissingExtraError
 from starencoder.model import TokenClassifier
+from starencoder.tokenizer import save_tokenizer, train_tokenizer
 
 CHUNKS = [[1, 2, 3], [4], list(range(16))]
 
@@ -26,17 +27,19 @@ def exported(tmp_path_factory):
     directory = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     config = EncoderConfig(
-        vocab_size=40,
+        vocab_size=300,
         hidden_size=12,
         num_layers=1,
         num_heads=3,
         intermediate_size=20,
         max_positions=16,
-        pad_id=36,
+        pad_id=296,
         initializer_range=0.5,
     )
     model = TokenClassifier(config, num_labels=3)
     save_tagger(model, directory, id2label={0: "O", 1: "B-KEY", 2: "I-KEY"}, pii={})
+    text = Path(__file__).read_text(encoding="utf-8")
+    save_tokenizer(train_tokenizer([text], config.vocab_size), directory)
     export_onnx(directory)
     export_int8(directory)
     return directory
@@ -80,9 +83,10 @@ def test_missing_files_are_named_with_the_command_that_makes_them(model_dir):
         CheckpointError, match=rf"model_int8\.onnx or .*: starencoder export quantize {model_dir}"
     ):
         load_session(model_dir)
-    with pytest.raises(CheckpointError, match=r"starencoder export onnx"):
-        load_session(model_dir, precision="fp32")
-    with pytest.raises(ConfigError, match=r"unknown precision 'int4'; known: int8, fp32$"):
+    for precision, flag in (("fp32", "$"), ("fp16", " --precision fp16$")):
+        with pytest.raises(CheckpointError, match=f"starencoder export onnx {model_dir}{flag}"):
+            load_session(model_dir, precision=precision)
+    with pytest.raises(ConfigError, match=r"unknown precision 'int4'; known: int8, fp32, fp16$"):
         load_session(model_dir, precision="int4")
     (model_dir / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"config\.json: missing"):
@@ -103,13 +107,13 @@ def test_a_damaged_graph_is_named_with_what_to_do(model_dir, capfd):
 def test_a_graph_of_another_model_is_refused(model_dir):
     torch.manual_seed(0)
     config = EncoderConfig(
-        vocab_size=40,
+        vocab_size=300,
         hidden_size=12,
         num_layers=1,
         num_heads=3,
         intermediate_size=20,
         max_positions=16,
-        pad_id=36,
+        pad_id=296,
     )
     labels = {0: "O", 1: "B-KEY", 2: "I-KEY", 3: "B-NAME", 4: "I-NAME"}
     save_tagger(TokenClassifier(config, num_labels=5), model_dir, id2label=labels, pii={})
