@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from export.findings import Finding, Sample, sample_findings
-from export.row_groups import Tally
 from export.scan_dir import JOURNAL_FILE, MANIFEST_FILE, RUN_FILE, SCAN_FOLDER
 from export.scan_status import (
     ScanState,
@@ -21,6 +20,7 @@ from export.scan_status import (
     read_state,
     spans_of,
 )
+from export.tally import Tally
 from pii.labels import LABELS
 from starencoder.errors import ConfigError
 from starencoder.files import check_outputs, write_whole

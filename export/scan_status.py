@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from export.row_groups import Tally
 from export.scan_dir import (
     DoneShard,
     DoneUnit,
@@ -23,6 +22,7 @@ from export.scan_dir import (
     read_manifest,
     read_run,
 )
+from export.tally import Tally
 from pii.files import shown_path
 from pii.labels import LABELS
 from starencoder.errors import DataError

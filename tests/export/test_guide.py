@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 import cli
 from export import row_groups
-from export.row_groups import ScanConfig
 from export.scan import local_engine, plan_scan, scan
+from export.scanner import ScanConfig
 from export.shards import LANGUAGE_COLUMNS, SPANS_TYPE
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "scanning.md").read_text(encoding="utf-8")

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from export.row_groups import SCORE_BINS, ScanConfig
 from export.scan import local_engine, plan_scan, scan
 from export.scan_dir import ScanDirectory
 from export.scan_report import write_scan_report
+from export.scanner import ScanConfig
+from export.tally import SCORE_BINS
 from starencoder.errors import ConfigError, DataError, OutputError
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & \"'\u4e2d"

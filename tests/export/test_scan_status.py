@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from export.row_groups import ScanConfig, Tally
 from export.scan import local_engine, plan_scan, scan
 from export.scan_dir import ScanDirectory, find_done, read_journal
 from export.scan_status import read_state, status_text
+from export.scanner import ScanConfig
+from export.tally import Tally
 from starencoder.errors import DataError, OutputError
 
 HOSTILE = "a\x1b[2J\ud800\n.parquet"
