@@ -31,13 +31,15 @@ def interpreter(graph: bytes) -> Callable[[Feeds], Probs]:
         for node in content.node
     ]
 
+    last_use = {name: index for index, (node, _) in enumerate(nodes) for name in node.input}
+
     def run(feeds: Feeds) -> Probs:
         values = {
             **constants,
             **{name: torch.from_numpy(array).long() for name, array in feeds.items()},
         }
         with torch.inference_mode():
-            for node, attributes in nodes:
+            for index, (node, attributes) in enumerate(nodes):
                 if node.op_type not in _OPERATORS:
                     raise ParityError(
                         f"the graph has a {node.op_type} node, which is not interpreted; expected "
@@ -47,6 +49,10 @@ def interpreter(graph: bytes) -> Callable[[Feeds], Probs]:
                 result = operator(*(values[name] for name in node.input), **attributes)
                 if result.is_floating_point():
                     result = result.half().float()
+                # All values of a large model at once would take gigabytes.
+                for name in set(node.input):
+                    if last_use[name] == index:
+                        del values[name]
                 values[node.output[0]] = result
         probs: Probs = values[content.output[0].name].numpy()
         return probs

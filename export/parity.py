@@ -1,5 +1,6 @@
 """Compare two ways of computing a tagger's probabilities: over the same chunks, and by their F1."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ def check_parity(
     chunks: Sequence[Sequence[int]],
     *,
     limit: float,
+    mean_limit: float = math.inf,
     name: str,
 ) -> Difference:
     """Compare, and refuse a candidate that differs by more than `limit` anywhere.
@@ -79,18 +81,23 @@ def check_parity(
         candidate: What is checked.
         chunks: Token ids, cls and sep included, of at least one chunk.
         limit: Largest absolute difference of one probability that is accepted.
+        mean_limit: Largest mean absolute difference that is accepted.
         name: What the error calls the candidate.
 
     Raises:
-        ParityError: The largest difference, with its chunk and token.
+        ParityError: The difference that is too large, and the chunk and token of the largest.
     """
     difference = compare(reference, candidate, chunks)
-    if difference.largest > limit:
-        raise ParityError(
-            f"{name}: probabilities differ from the checkpoint by {difference.largest:.1e} "
-            f"(limit {limit:.0e}) at chunk {difference.chunk}, token {difference.token}; "
-            f"report it with the versions of torch and onnxruntime: the export is at fault"
-        )
+    for found, most, kind in (
+        (difference.largest, limit, ""),
+        (difference.mean, mean_limit, " on average, most"),
+    ):
+        if found > most:
+            raise ParityError(
+                f"{name}: probabilities differ from the checkpoint by {found:.1e} "
+                f"(limit {most:.0e}){kind} at chunk {difference.chunk}, token {difference.token}; "
+                "report it with the versions of torch and onnxruntime: the export is at fault"
+            )
     return difference
 
 

@@ -34,11 +34,12 @@ from starencoder.names import check_name
 
 PRECISIONS = ("fp32", "fp16", "packed")
 
-PARITY_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "packed": 1e-2}
-"""Largest difference of one probability from torch's in float32.
+PARITY_LIMITS = {"fp32": (1e-4, 1e-5), "fp16": (3e-2, 1e-3), "packed": (3e-2, 1e-3)}
+"""Largest and mean difference of a probability from torch's in float32.
 
-float16 has 11 bits: the embedded model differs by 0.0005 at most, one of 12 layers whose random
-weights are as large as trained ones by 0.005.
+float16 has 11 bits: the embedded model differs by 0.0005 at most and 9e-6 on average. With random
+weights, whose probabilities turn on less, 2 layers of 64 differ by 0.003 and 1e-4, the 12 of 768
+of starencoder-125m by 0.01 and 3e-4.
 """
 
 
@@ -81,15 +82,21 @@ def export_onnx(directory: Path, precision: str = "fp32") -> tuple[Path, Differe
         runs.append(session_run(make_session(graph, threads=os.cpu_count() or 1)))
     if precision != "fp32":
         runs.append(interpreter(graph))
-    batches = [probe_chunks(config.encoder), text]
+    # In each batch short chunks and long ones.
+    batches = [
+        chunks[first::3] for chunks in (probe_chunks(config.encoder), text) for first in range(3)
+    ]
+    batches = [batch for batch in batches if batch]
     chunks = [chunk for batch in batches for chunk in batch]
     wanted = torch_predict(model)(chunks)
+    limit, mean_limit = PARITY_LIMITS[precision]
     differences = [
         check_parity(
             lambda _: wanted,
             _by_batches(batches, run, packed, config.encoder.pad_id),
             chunks,
-            limit=PARITY_LIMITS[precision],
+            limit=limit,
+            mean_limit=mean_limit,
             name=name,
         )
         for run in runs

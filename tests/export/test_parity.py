@@ -54,6 +54,17 @@ def test_the_error_names_the_difference_the_chunk_and_the_token():
         check_parity(uniform, with_change(2, 1, 0, 0.03), CHUNKS, limit=1e-4, name="model.onnx")
 
 
+def test_what_is_near_everywhere_but_wrong_on_average_does_not_pass():
+    def shifted(chunks):
+        return [probs + np.float32(0.002) for probs in uniform(chunks)]
+
+    limits = {"limit": 3e-2, "name": "model_fp16.onnx"}
+    check_parity(uniform, shifted, CHUNKS, mean_limit=3e-3, **limits)
+    message = r"^model_fp16\.onnx: .* by 2\.0e-03 \(limit 1e-03\) on average, most at chunk \d"
+    with pytest.raises(ParityError, match=message):
+        check_parity(uniform, shifted, CHUNKS, mean_limit=1e-3, **limits)
+
+
 def test_changed_tags_are_counted_by_token():
     def tagged(column):
         def predict(chunks):
