@@ -79,7 +79,7 @@ def _serve(report: Connection, address: str, start: Callable[[], Runner], plan: 
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
     server = _Server(plan)
-    threading.Thread(target=server.watch, daemon=True).start()
+    threading.Thread(target=server.watch, args=(Path(address).parent,), daemon=True).start()
     try:
         with server.busy():
             runner = start()
@@ -135,8 +135,8 @@ class _Server:
         yield
         self._busy_since = None
 
-    def watch(self) -> None:
-        """End this process when the driver is gone, or the device has hung."""
+    def watch(self, folder: Path) -> None:
+        """End this process when the device has hung; or the driver is gone, who had `folder`."""
         parent = parent_process()
         assert parent is not None
         while parent.is_alive():
@@ -144,6 +144,7 @@ class _Server:
             since = self._busy_since
             if since is not None and time.monotonic() - since > _SECONDS_TO_RUN:
                 os._exit(_HUNG)
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
     def _accept(self, listener: Listener) -> None:

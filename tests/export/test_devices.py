@@ -250,7 +250,7 @@ def hold_servers(report):
         model([[1]])
         waiting = start_process(ask_for_ever, (model,))
         assert waiting.pid in child_pids()
-        report.send(child_pids())
+        report.send((child_pids(), model._addresses[0].parent))
         time.sleep(600)
 
 
@@ -265,11 +265,12 @@ def test_servers_and_workers_end_when_the_driver_is_killed():
     driver = multiprocessing.get_context("spawn").Process(target=hold_servers, args=(theirs,))
     driver.start()
     theirs.close()
-    pids = ours.recv()
+    pids, folder = ours.recv()
     assert len(pids) == 3
     driver.kill()
     driver.join()
     wait_until(lambda: not any(map(is_alive, pids)))
+    assert not folder.exists()
 
 
 def test_the_other_users_of_the_machine_cannot_reach_a_server():
