@@ -80,10 +80,9 @@ def _serve(report: Connection, address: str, start: Callable[[], Runner], plan: 
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
     server = _Server(plan)
-    threading.Thread(target=server.watch, daemon=True).start()
+    threading.Thread(target=server.watch, args=(Path(address).parent,), daemon=True).start()
     try:
-        with server.busy():
-            runner = start()
+        runner = start()
         server.listen(address)
         report.send(_Ready(str(runner)))
         server.run(runner)
@@ -109,6 +108,7 @@ class _Server:
         self._waiting: Waiting = BatchQueue(plan.shapes)
         self._news = threading.Condition()
         self._busy_since: float | None = None
+        """When the batch began that is computed."""
 
     def listen(self, address: str) -> None:
         listener = Listener(
@@ -121,23 +121,19 @@ class _Server:
         with ThreadPoolExecutor(1) as pool:
             handing_out: Future[None] | None = None
             while True:
+                if handing_out is not None and not self._waiting:
+                    handing_out.result()  # should it have failed, nobody may wait for its rows
                 with self._news:
                     self._news.wait_for(lambda: len(self._waiting))
-                with self.busy():
-                    hand_out = run_batch(runner, self._plan, self._waiting, self._news)
+                self._busy_since = time.monotonic()
+                hand_out = run_batch(runner, self._plan, self._waiting, self._news)
+                self._busy_since = None
                 if handing_out is not None:
                     handing_out.result()
                 handing_out = pool.submit(hand_out) if hand_out else None
 
-    @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
-        """For as long as the device is at something that has to end."""
-        self._busy_since = time.monotonic()
-        yield
-        self._busy_since = None
-
-    def watch(self) -> None:
-        """End this process when the driver is gone, or the device has hung."""
+    def watch(self, folder: Path) -> None:
+        """End this process when the device has hung; or the driver is gone, who had `folder`."""
         parent = parent_process()
         assert parent is not None
         while parent.is_alive():
@@ -145,14 +141,17 @@ class _Server:
             since = self._busy_since
             if since is not None and time.monotonic() - since > _SECONDS_TO_RUN:
                 os._exit(_HUNG)
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
     def _accept(self, listener: Listener) -> None:
         while True:
-            # A worker that dies while it connects must not end this.
-            with contextlib.suppress(OSError, EOFError, AuthenticationError):
+            try:
                 connection = listener.accept()
-                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+            except (OSError, EOFError, AuthenticationError):  # a worker that died as it connected
+                time.sleep(_SECONDS_BETWEEN_TRIES)
+                continue
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: Connection) -> None:
         """A worker's requests, one after the other; it waits for each."""

@@ -27,6 +27,9 @@ Result = TypeVar("Result")
 
 _SECONDS_TO_STOP = 5.0
 
+_MOST_LOST_STARTS = 3
+"""Of all workers together: one that is killed while it starts has no task that it could cost."""
+
 _STARTING = threading.Lock()
 """Held while a process starts, as the environment is changed for it."""
 
@@ -139,6 +142,7 @@ class _Pool(Generic[Task, Result]):
         self._upcoming = deque(first)
         taken = frozenset(first)
         self._upcoming.extend(index for index in range(len(tasks)) if index not in taken)
+        self._lost_starts = 0
         self._workers: dict[Connection, tuple[multiprocessing.process.BaseProcess, int | None]] = {}
 
     def add_workers(self, count: int) -> None:
@@ -164,7 +168,11 @@ class _Pool(Generic[Task, Result]):
                 del self._workers[connection]
                 code = process.exitcode or 0
                 if index is None:
-                    raise RuntimeError(f"a worker could not start: code {code}") from None
+                    self._lost_starts += 1
+                    if self._lost_starts > _MOST_LOST_STARTS:
+                        raise RuntimeError(f"a worker could not start: code {code}") from None
+                    self.add_workers(1)
+                    continue
                 if self._upcoming:
                     self.add_workers(1)
                 yield index, Crash.of_exit(code)

@@ -98,6 +98,22 @@ def test_a_handler_that_cannot_be_made_ends_the_run():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
+@pytest.mark.parametrize(("times", "enough"), [(1, True), (99, False)])
+def test_workers_that_are_killed_while_they_start_are_replaced_a_few_times(tmp_path, times, enough):
+    for index in range(times):
+        (tmp_path / str(index)).touch()
+    marks = f"__import__('pathlib').Path({str(tmp_path)!r}).iterdir()"
+    kill = "__import__('os').kill(__import__('os').getpid(), 9)"
+    code = f"[m.unlink(missing_ok=True) or {kill} for m in {marks}][:0] or eval"
+    results = run_ordered(functools.partial(eval, code), ["1", "2"], jobs=2)
+    if enough:
+        assert list(results) == [1, 2]
+    else:
+        with pytest.raises(RuntimeError, match="could not start: code -9"):
+            list(results)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
 def test_an_abandoned_run_leaves_no_worker_behind():
     start = functools.partial(functools.partial, eval)
     results = run_ordered(
