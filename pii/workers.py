@@ -30,8 +30,8 @@ _SECONDS_TO_STOP = 5.0
 _MOST_LOST_STARTS = 3
 """Of all workers together: one that is killed while it starts has no task that it could cost."""
 
-_STARTING = threading.Lock()
-"""Held while a process starts, as the environment is changed for it."""
+_STARTING = threading.RLock()
+"""Held while the environment is changed for a process that starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def start_process(
     process = multiprocessing.get_context("spawn").Process(
         target=target, args=arguments, daemon=True
     )
-    with _STARTING, _safe_path(), _interrupts_held():
+    with _safe_path(), _interrupts_held():
         process.start()
     return process
 
@@ -230,15 +230,16 @@ def _safe_path() -> Iterator[None]:
     It may be the tree that is scanned, and hostile: its `multiprocessing.py` would run. Once a
     worker has started, it has its parent's search path.
     """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+    with _STARTING:
+        before = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["PYTHONSAFEPATH"]
+            else:
+                os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextlib.contextmanager
@@ -249,8 +250,9 @@ def _interrupts_held() -> Iterator[None]:
         return
     from multiprocessing import resource_tracker
 
-    # It would let interrupts through again if it were started below.
-    resource_tracker.ensure_running()
+    # It would let interrupts through again if it were started below. It is a process too.
+    with _safe_path():
+        resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
