@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from export.row_groups import ScanConfig, Unit, UnitResult, UnitScanner
 from export.scan import Engine, Outcome, model_hash, package_versions
@@ -418,6 +418,11 @@ class _Run:
             raise answer
         if isinstance(answer, RayTaskError):
             raise RuntimeError(f"in a worker:\n{answer}")
+        if isinstance(answer, RayActorError) and answer.actor_init_failed:
+            raise ConfigError(
+                f"a node of the Ray cluster cannot load starencoder ({_last_line(answer)}); "
+                "install the same version with its extra ray on every node"
+            )
         if isinstance(answer, RayError):
             self._bad_starts = max(self._bad_starts, actor.bad_starts + 1)
             if self._bad_starts == _MOST_BAD_STARTS:
@@ -463,6 +468,10 @@ def _answer(reference: "ray.ObjectRef") -> Any:  # noqa: ANN401 - whatever the a
         return ray.get(reference)
     except RayError as error:
         return error
+
+
+def _last_line(error: RayError) -> str:
+    return str(error).strip().rpartition("\n")[2]
 
 
 def _end(actor: _Actor) -> None:

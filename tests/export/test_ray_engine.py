@@ -268,6 +268,14 @@ def test_a_node_with_other_versions_or_another_model_is_refused(job, tmp_path):
         engine_module._check_node(dataclasses.replace(job, config=model))
 
 
+def test_a_node_without_this_package_is_refused():
+    missing = "ModuleNotFoundError: No module named 'export'"
+    error = ray.exceptions.RayActorError("1", f"a\nb\n{missing}\n", actor_init_failed=True)
+    state = engine_module._Run(None, [unit(0)], {}, None, print)
+    with pytest.raises(ConfigError, match=rf"cannot load starencoder \({missing}\); install"):
+        state._take_actor(engine_module._Actor(None, 0), error)
+
+
 # --------------------------------------------------------------------------------------------------
 # which unit goes where
 
