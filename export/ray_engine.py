@@ -274,9 +274,9 @@ def _check_node(job: _Job) -> None:
     here = package_versions()
     del here["python"]  # Ray has compared it
     differing = [
-        f"{name} {version} (here: {job.versions[name]})"
+        f"{name} {version} (here: {job.versions.get(name)})"
         for name, version in here.items()
-        if version != job.versions[name]
+        if version != job.versions.get(name)
     ]
     if differing:
         raise ConfigError(
