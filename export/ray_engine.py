@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from export.cuda import CUDA, cuda_predict
 from export.row_groups import Unit, UnitResult, UnitScanner
@@ -283,9 +283,9 @@ def _check_node(job: _Job) -> None:
     here = package_versions()
     del here["python"]  # Ray has compared it
     differing = [
-        f"{name} {version} (here: {job.versions[name]})"
+        f"{name} {version} (here: {job.versions.get(name)})"
         for name, version in here.items()
-        if version != job.versions[name]
+        if version != job.versions.get(name)
     ]
     if differing:
         raise ConfigError(
@@ -427,6 +427,11 @@ class _Run:
             raise answer
         if isinstance(answer, RayTaskError):
             raise RuntimeError(f"in a worker:\n{answer}")
+        if isinstance(answer, RayActorError) and answer.actor_init_failed:
+            raise ConfigError(
+                f"a node of the Ray cluster cannot load starencoder ({_last_line(answer)}); "
+                "install the same version with its extra ray on every node"
+            )
         if isinstance(answer, RayError):
             self._bad_starts = max(self._bad_starts, actor.bad_starts + 1)
             if self._bad_starts == _MOST_BAD_STARTS:
@@ -472,6 +477,10 @@ def _answer(reference: "ray.ObjectRef") -> Any:  # noqa: ANN401 - whatever the a
         return ray.get(reference)
     except RayError as error:
         return error
+
+
+def _last_line(error: RayError) -> str:
+    return str(error).strip().rpartition("\n")[2]
 
 
 def _end(actor: _Actor) -> None:

@@ -87,7 +87,7 @@ def raise_it(error):
 
 def gone(pid):
     """Whether a process ends within some seconds."""
-    for _ in range(100):
+    for _ in range(300):
         try:
             if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
                 return True
@@ -190,23 +190,29 @@ def test_workers_that_all_die_as_they_start_end_the_run(cluster, shards, tmp_pat
         scan_on(cluster, shards, tmp_path / "ray", start=lambda config: die())
 
 
-def test_the_driver_waits_for_room_and_says_so_and_a_node_that_joins_gets_work(
+def test_the_command_waits_for_room_and_says_so_and_a_node_that_joins_gets_work(
     cluster, shards, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(engine_module, "_SECONDS_BETWEEN_MESSAGES", 0.5)
     said, nodes = [], []
+    node = {"num_cpus": 3, "num_gpus": 1, "object_store_memory": 80_000_000}
 
     def say(message):
         said.append(message)
         if not nodes:
-            nodes.append(cluster.add_node(num_cpus=3, object_store_memory=80_000_000))
+            nodes.append(cluster.add_node(**node))
 
-    account = scan_on(cluster, shards, tmp_path / "ray", cpus=3.0, say=say)
+    def start(config):
+        (tmp_path / "gpus").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+        return UnitScanner(config)
+
+    account = scan_on(cluster, shards, tmp_path / "ray", cpus=3, gpus=1, start=start, say=say)
     cluster.remove_node(nodes[0])
     assert account.shards == 2
+    assert (tmp_path / "gpus").read_text() == "0"
     assert said[0] == (
-        "8 row groups wait for room on the Ray cluster; a worker takes 3 CPU, the cluster has "
-        "2 CPU in all"
+        "8 row groups wait for room on the Ray cluster; a worker takes 3 CPU and 1 GPU, the "
+        "cluster has 2 CPU in all"
     )
 
 
@@ -262,6 +268,14 @@ def test_a_node_with_other_versions_or_another_model_is_refused(job, tmp_path):
         engine_module._check_node(dataclasses.replace(job, config=model))
 
 
+def test_a_node_without_this_package_is_refused():
+    missing = "ModuleNotFoundError: No module named 'export'"
+    error = ray.exceptions.RayActorError("1", f"a\nb\n{missing}\n", actor_init_failed=True)
+    state = engine_module._Run(None, [unit(0)], {}, None, print)
+    with pytest.raises(ConfigError, match=rf"cannot load starencoder \({missing}\); install"):
+        state._take_actor(engine_module._Actor(None, 0), error)
+
+
 # --------------------------------------------------------------------------------------------------
 # which unit goes where
 
@@ -314,7 +328,9 @@ def command(*flags, code="import cli, sys; sys.exit(cli.main(sys.argv[1:]))", **
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 4)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 4), (signal.SIGKILL, -9)]
+)
 def test_a_signal_ends_the_command_and_its_workers(cluster, shards, tmp_path, number, code):
     (tmp_path / "pids").mkdir()
     flags = ["scan", "in", "--output", "out", "--model", "none", "--engine", "ray"]
