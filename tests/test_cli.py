@@ -1390,6 +1390,118 @@ def test_a_crash_in_the_first_pass_costs_that_file_alone(run, monkeypatch):
 
 
 # --------------------------------------------------------------------------------------------------
+# scan
+
+
+def shard(name, texts=(TEXT, CLEAN, None), **columns):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"content": pa.array(texts, pa.string()), **columns})
+    parquet.write_table(table, path, row_group_size=2)
+    return path
+
+
+def texts_of(path):
+    from pyarrow import parquet
+
+    return parquet.read_table(path)["content"].to_pylist()
+
+
+def test_a_scan_redacts_shards_and_tells_what_it_did(run):
+    shard("in/a.parquet")
+    done = run("scan", "in", "--output", "out", *NONE, "--workers", 1)
+    assert done.code == 0
+    assert done.out.decode().splitlines() == [
+        "out: 1 of 1 shards, 3 rows",
+        "2 rows scanned, 1 modified; 2 spans: 1 EMAIL, 1 IP_ADDRESS",
+        "not scanned: 1 null",
+        f"account: {Path('out/_scan/manifest.json')}",
+    ]
+    assert texts_of("out/a.parquet") == [REDACTED, CLEAN, None]
+
+
+def test_a_scan_with_a_shard_that_cannot_be_read_exits_with_3_and_names_it(run):
+    shard("in/a.parquet")
+    write("in/b.parquet", "no parquet")
+    done = run("scan", "in", "--output", "out", *NONE, "--workers", 1)
+    assert done.code == 3
+    assert done.messages == ["b.parquet: not a parquet file, or damaged"]
+    assert done.out.startswith(b"out: 1 of 2 shards, 3 rows")
+
+
+def test_a_dry_run_writes_nothing_and_says_how_long_it_takes(run):
+    shard("in/a.parquet", [TEXT] * 50)
+    done = run("scan", "in", "--output", "out", *NONE, "--dry-run", "--price", 2, "--workers", 1)
+    assert done.code == 0
+    lines = done.out.decode().splitlines()
+    assert lines[0].startswith("to scan: 1 shards, 25 row groups, 50 rows, ")
+    assert "MB/s with one process" in lines[1]
+    assert lines[2].startswith("estimate: ")
+    assert lines[3].startswith("cost: ")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--mode", "redakt"], "unknown mode 'redakt' (did you mean redact?)"),
+        (["--mode", "annotate", "--from-spans", "x"], "--from-spans goes with --mode redact"),
+        (["--drop-unselected"], "--drop-unselected goes with --languages"),
+        (["--limit", "0"], "--limit must be 1 or more"),
+        (["--workers", "0"], "--workers must be 1 or more"),
+        (["--price", "1"], "--price is 0 or more, and goes with --dry-run"),
+        (["--engine", "dask"], "unknown engine 'dask'"),
+        (["--worker-cpus", "2"], "--worker-cpus goes with --engine ray"),
+        (["--device", "tpu"], "--device must be cpu, cuda or cuda:0,1"),
+        (["--device", "cuda"], "--device cuda goes with a model, and none is used"),
+        (["--text-column", "text"], "no column text; it has content"),
+        (["--operator", "rot13"], "unknown operator 'rot13'"),
+        (["--output", "in/out"], "lies in the input"),
+    ],
+)
+def test_a_scan_that_cannot_be_done_as_asked_is_refused_in_one_line(run, flags, message):
+    shard("in/a.parquet")
+    done = run("scan", "in", "--output", "out", *NONE, *flags)
+    assert done.code == 2
+    assert done.out == b""
+    (said,) = done.messages
+    assert message in said
+    assert not Path("out/a.parquet").exists()
+
+
+def test_settings_of_scans_come_from_the_settings_file(run):
+    import pyarrow as pa
+
+    shard("in/a.parquet", text=pa.array([TEXT, None, CLEAN]))
+    write("starencoder.toml", '[scan]\ntext-column = "text"\nmode = "annotate"\nmodel = "none"\n')
+    done = run("scan", "in", "--output", "out", "--workers", 1)
+    assert done.code == 0
+    assert b"2 rows scanned, 0 modified; 2 spans" in done.out
+
+
+@posix_only
+def test_a_scan_that_sigterm_stops_exits_with_4_and_goes_on():
+    shard("in/a.parquet", [f"# {n} {TEXT}" * 40 for n in range(60)])
+    flags = ["scan", "in", "--output", "out", "--workers", "2", "--disable", "router"]
+    process = subprocess.Popen([PROGRAM, *flags], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    journal = Path("out/_scan/journal.jsonl")
+    while not journal.exists() or b'"unit"' not in journal.read_bytes():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (4, b"", b"starencoder: stopped by SIGTERM\n")
+    done = start(*flags)
+    assert done.code == 0
+    whole = start("scan", "in", "--output", "whole", *flags[4:])
+    assert whole.code == 0
+    assert Path("out/a.parquet").read_bytes() == Path("whole/a.parquet").read_bytes()
+
+
+# --------------------------------------------------------------------------------------------------
 # status and report
 
 
