@@ -108,7 +108,7 @@ def start(folder, output):
 def test_a_run_killed_at_twenty_moments_gives_the_same_bytes(tmp_path):
     sources = [path.read_text() for path in sorted(ROOT.glob("*/*.py"))]
     rng = random.Random(5)
-    for shard in range(6):
+    for shard in range(70):
         texts = rng.sample(sources, 24)
         write(tmp_path / "in" / f"{shard}.parquet", table_of(texts), rows=3)
     whole = start(tmp_path, "whole")
@@ -123,7 +123,7 @@ def test_a_run_killed_at_twenty_moments_gives_the_same_bytes(tmp_path):
         process = start(tmp_path, "killed")
         try:
             # Most go on for long enough to finish a row group or two.
-            process.wait(timeout=2 + rng.random() * seconds / KILLS * 2)
+            process.wait(timeout=1.5 + rng.random() * seconds / KILLS * 1.5)
         except subprocess.TimeoutExpired:
             victim = process.pid
             if kills % 2:  # the driver alone; its workers notice
