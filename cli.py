@@ -755,10 +755,8 @@ def _add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lost",
         type=float,
-        nargs=len(_OPERATING_POINTS),
-        default=[0.004, 0.002],
-        metavar=tuple(point.upper() for point in _OPERATING_POINTS),
-        help="share of the spans that may be lost in packages that choose, by operating point",
+        default=0.003,
+        help="share of the spans that may be lost in packages that choose",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=0, help="processes; default: one per core")
@@ -777,7 +775,7 @@ def run_train_router(arguments: argparse.Namespace) -> int:
     config = RouterConfig(
         width=arguments.width,
         epochs=arguments.epochs,
-        lost=dict(zip(_OPERATING_POINTS, arguments.lost, strict=True)),
+        lost=arguments.lost,
         chars=arguments.chars,
         seed=arguments.seed,
     )
@@ -820,7 +818,7 @@ def run_calibrate_router(arguments: argparse.Namespace) -> int:
     thresholds, report = calibrate_router(
         arguments.directory,
         arguments.packages,
-        lost=dict(zip(_OPERATING_POINTS, arguments.lost, strict=True)),
+        lost=arguments.lost,
         chars=arguments.chars,
         seed=arguments.seed,
         jobs=arguments.jobs or default_jobs(),

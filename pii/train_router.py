@@ -79,8 +79,8 @@ class RouterConfig:
 
     width: int
     epochs: int
-    lost: Mapping[str, float]
-    """By operating point, the share of the spans that may be lost, of packages that choose."""
+    lost: float
+    """Share of the spans that may be lost at each operating point, of packages that choose."""
     chars: int
     """Of the files that are labelled."""
     seed: int
@@ -96,10 +96,9 @@ def _check_positive(**settings: int) -> None:
             raise ConfigError(f"{name} must be 1 or more, got {value}")
 
 
-def _check_lost(lost: Mapping[str, float]) -> None:
-    for point in OPERATING_POINTS:
-        if not 0 <= lost[point] < 1:
-            raise ConfigError(f"lost at {point} must be in [0, 1), got {lost[point]}")
+def _check_lost(lost: float) -> None:
+    if not 0 <= lost < 1:
+        raise ConfigError(f"lost must be in [0, 1), got {lost}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +213,7 @@ def train_router(
 
 
 def calibrate_router(
-    directory: Path,
-    packages: Path,
-    *,
-    lost: Mapping[str, float],
-    chars: int,
-    seed: int,
-    jobs: int = 1,
+    directory: Path, packages: Path, *, lost: float, chars: int, seed: int, jobs: int = 1
 ) -> tuple[dict[str, float], RouterReport]:
     """Choose the thresholds of a tagger's router anew.
 
@@ -230,7 +223,7 @@ def calibrate_router(
         directory: The tagger's, with its router.
         packages: A folder with one unpacked package per subfolder, none of which the router has
             learned from.
-        lost: By operating point, the share of the spans that may be lost, of packages that choose.
+        lost: Share of the spans that may be lost at each operating point, of packages that choose.
         chars: Of the files that are labelled.
         seed: Of what files these are.
         jobs: Processes that label.
@@ -476,7 +469,7 @@ def _choose(
     parts: Mapping[str, Sequence[_Labelled]],
     router: Router,
     tagger: Tagger,
-    lost: Mapping[str, float],
+    lost: float,
 ) -> tuple[dict[str, float], dict[str, PointReport]]:
     choosing, reporting = (
         _scored(parts[part], router, tagger.chunks) for part in (CHOOSES, REPORTS)
@@ -488,7 +481,7 @@ def _chosen(
     choosing: _Scored,
     reporting: _Scored,
     operating_points: Mapping[str, Mapping[str, float]],
-    lost: Mapping[str, float],
+    lost: float,
 ) -> tuple[dict[str, float], dict[str, PointReport]]:
     """The highest thresholds that lose at most a share of some spans, and what they do elsewhere.
 
@@ -496,7 +489,7 @@ def _chosen(
         choosing: Of the packages that choose.
         reporting: Of others.
         operating_points: The tagger's.
-        lost: Share of the spans, by operating point.
+        lost: Share of the spans.
     """
     thresholds, points = {}, {}
     for name, smallest in operating_points.items():
@@ -507,7 +500,7 @@ def _chosen(
         def losing(share: float, known: Sequence[tuple[float, str]] = known) -> float:
             return known[int(share * len(known))][0] - _ROUNDING
 
-        thresholds[name] = losing(lost[name])
+        thresholds[name] = losing(lost)
         points[name] = PointReport(
             spans=Counter(label for _, label in new),
             kept=Counter(label for highest, label in new if highest >= thresholds[name]),
