@@ -71,6 +71,8 @@ model: $(MODEL)/tokenizer/tokenizer.json
 	$(BIN)/starencoder export onnx $(MODEL)/tagger
 	$(BIN)/starencoder export quantize $(MODEL)/tagger
 	$(BIN)/starencoder pii train-router $(MODEL)/tagger $(MODEL)/packages --annotated $(MODEL)/train.jsonl $(MODEL)/extra.jsonl
+	$(BIN)/starencoder packages fetch pii/models/tiny/router_packages.toml --output $(MODEL)/router_packages
+	$(BIN)/starencoder pii calibrate-router $(MODEL)/tagger $(MODEL)/router_packages --chars 20000000
 	$(BIN)/starencoder pii evaluate $(MODEL)/dev.jsonl --model $(MODEL)/tagger
 
 clean:

@@ -1134,9 +1134,13 @@ def add_train_router_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--annotated", nargs="+", default=[], metavar="FILE", help="documents to learn from too"
     )
-    parser.add_argument("--chars", type=int, default=30_000_000, help="real code to label")
     parser.add_argument("--width", type=int, default=48, help="of embeddings and convolutions")
     parser.add_argument("--epochs", type=int, default=8, help="times that all spans are seen")
+    _add_labelling_arguments(parser)
+
+
+def _add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chars", type=int, default=30_000_000, help="real code to label")
     parser.add_argument(
         "--lost",
         type=float,
@@ -1174,6 +1178,42 @@ def run_train_router(arguments: argparse.Namespace) -> int:
     )
     _write(report.text())
     _write(f"{export_router(weights, arguments.directory)}\n")
+    return 0
+
+
+def add_calibrate_router_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `pii calibrate-router`."""
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the tagger's, with its router")
+    parser.add_argument(
+        "packages",
+        type=Path,
+        metavar="PACKAGES",
+        help="one unpacked package each; none that the router has learned from",
+    )
+    _add_labelling_arguments(parser)
+
+
+def run_calibrate_router(arguments: argparse.Namespace) -> int:
+    """Choose the thresholds of a router that is there, and write them into it."""
+    import logging
+
+    from export.router import write_thresholds
+    from pii.router import ROUTER_FILE
+    from pii.train_router import calibrate_router
+    from pii.workers import default_jobs
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    _check_outputs([arguments.directory / ROUTER_FILE], [arguments.packages])
+    thresholds, report = calibrate_router(
+        arguments.directory,
+        arguments.packages,
+        lost=arguments.lost,
+        chars=arguments.chars,
+        seed=arguments.seed,
+        jobs=arguments.jobs or default_jobs(),
+    )
+    _write(report.text())
+    _write(f"{write_thresholds(thresholds, arguments.directory)}\n")
     return 0
 
 
@@ -1821,6 +1861,12 @@ COMMANDS = (
         "write DIR/onnx/router.onnx, which spares the tagger most of the text",
         add_train_router_arguments,
         run_train_router,
+    ),
+    Command(
+        "pii calibrate-router",
+        "choose the thresholds of a tagger's router anew, on packages it did not learn from",
+        add_calibrate_router_arguments,
+        run_calibrate_router,
     ),
     Command(
         "pii calibrate",

@@ -1,8 +1,10 @@
 """A trained router as an ONNX graph."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from export.graph import Graph
 from pii.router import KERNEL, ROUTER_FILE, THRESHOLD, VOCABULARY
@@ -18,6 +20,20 @@ def export_router(weights: RouterWeights, directory: Path) -> Path:
     """
     path = directory / ROUTER_FILE
     write_whole(path, build_router_graph(weights))
+    return path
+
+
+def write_thresholds(thresholds: Mapping[str, float], directory: Path) -> Path:
+    """Write other thresholds into a tagger's router and return the file; its graph stays.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    path = directory / ROUTER_FILE
+    model = onnx.load(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, metadata | _written(thresholds))
+    write_whole(path, model.SerializeToString())
     return path
 
 
@@ -55,11 +71,12 @@ def build_router_graph(weights: RouterWeights) -> bytes:
     return graph.to_bytes(
         {"input_ids": ["tokens"]},
         {"scores": ["tokens"]},
-        metadata={
-            VOCABULARY: str(len(weights.embeddings)),
-            **{
-                THRESHOLD.format(point=point): f"{threshold:.4f}"
-                for point, threshold in weights.thresholds.items()
-            },
-        },
+        metadata={VOCABULARY: str(len(weights.embeddings)), **_written(weights.thresholds)},
     )
+
+
+def _written(thresholds: Mapping[str, float]) -> dict[str, str]:
+    """Thresholds as metadata."""
+    return {
+        THRESHOLD.format(point=point): f"{threshold:.4f}" for point, threshold in thresholds.items()
+    }

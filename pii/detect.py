@@ -8,12 +8,13 @@ anything else of the extras is needed.
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pii.filters import classify
 from pii.labels import LABELS, OPERATING_POINTS, check_labels
 from pii.patterns import find_patterns
-from pii.propagate import REPEATED, merge_repeated, repeated_values
+from pii.propagate import REPEATED, merge_repeated, repeated_values, sure_values
 from pii.spans import Span, resolve_overlaps
 from pii.windows import LONGEST_WINDOW, Text, iter_windows, join_windows
 from starencoder.errors import ConfigError
@@ -37,6 +38,7 @@ class Detector:
         tagger: "Tagger | None",
         *,
         thresholds: Mapping[str, float],
+        sure: Mapping[str, float] = MappingProxyType({}),
         labels: Sequence[str] = LABELS,
         disabled: frozenset[str] = frozenset(),
     ) -> None:
@@ -45,11 +47,13 @@ class Detector:
         Args:
             tagger: The token classifier.
             thresholds: Smallest score of a span that the tagger reports, by label.
+            sure: Smallest score of one whose value is looked for elsewhere too (`pii.propagate`).
             labels: The labels to report.
             disabled: Names of rules that are switched off; see `pii.redactor.rule_names`.
         """
         self._tagger = tagger
         self._thresholds = thresholds
+        self._sure = sure
         self._labels = frozenset(check_labels(labels))
         self._disabled = disabled
 
@@ -102,16 +106,20 @@ class Detector:
         Args:
             text: The document.
             tagged: What `tagged_spans` found in it.
-            thresholds: Used instead of the detector's own, for calibration.
+            thresholds: Used instead of all of the detector's own, for calibration.
         """
         smallest = self._thresholds if thresholds is None else thresholds
         spans = find_patterns(text, self._disabled)
         spans += [span for span in tagged if span.score >= smallest[span.label]]
         found = classify(text, resolve_overlaps(spans), self._disabled)
         if REPEATED not in self._disabled:
-            repeated = repeated_values(text, found)
+            repeated = repeated_values(text, found, self._sure if thresholds is None else {})
             found = merge_repeated(text, found, repeated, self._disabled)
         return [span for span in found if span.label in self._labels]
+
+    def sure_values(self, text: str, spans: Sequence[Span]) -> dict[str, Span]:
+        """Of what was found in a text, the values that are looked for in other texts too."""
+        return sure_values(text, spans, self._sure)
 
 
 def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -176,6 +184,7 @@ def load_detector(
         raise ConfigError(f"the smallest score must be in 0..1, got {min_score}")
     check_model(model)
     thresholds: Mapping[str, float] = {}
+    sure: Mapping[str, float] = {}
     tagger = None
     if model != "none":
         from pii.session import load_session
@@ -191,6 +200,8 @@ def load_detector(
             threads=threads,
         )
         thresholds = tagger.operating_points[operating_point]
+        # What `thorough` adds is wrong too often to be looked for elsewhere.
+        sure = tagger.operating_points["balanced"]
     if min_score is not None:
         thresholds = dict.fromkeys(LABELS, min_score)
-    return Detector(tagger, thresholds=thresholds, labels=labels, disabled=disabled)
+    return Detector(tagger, thresholds=thresholds, sure=sure, labels=labels, disabled=disabled)

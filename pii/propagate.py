@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from pii.filters import classify
 from pii.spans import Span, resolve_overlaps
@@ -24,8 +25,10 @@ REPEATED = "repeated-value"
 CONFIDENT = 0.8
 """Score from which a value that the tagger found is looked for elsewhere; patterns are sure.
 
-One for all labels: on neither half of the training windows does any label gain from another.
+One for all labels: on neither half of the training windows does any label gain from another. A
+model's `balanced` thresholds may ask for more (`pii.detect`).
 """
+_NO_MORE: Mapping[str, float] = MappingProxyType({})
 
 _SHORTEST = {"NAME": 5, "USERNAME": 4, "EMAIL": 6, "IP_ADDRESS": 3, "KEY": 8, "PASSWORD": 5}
 _LONGEST = 4096
@@ -46,17 +49,22 @@ _RUNS_ON = re.compile(r"[.-]\w")
 _WHOLE = ("EMAIL", "IP_ADDRESS")
 
 
-def is_sure(value: str, span: Span) -> bool:
+def is_sure(value: str, span: Span, smallest: Mapping[str, float] = _NO_MORE) -> bool:
     """Whether a value is worth looking for elsewhere: found for sure, and no ordinary word.
 
     Names must have two words; user names, keys and passwords a letter and a digit, or a password
     three words. On the training windows every weaker rule for one of these labels loses precision:
     `redis`, `git` and `foo` are somebody's user name or password in one place and a word in ten
     others.
+
+    Args:
+        value: The span's.
+        span: What was found.
+        smallest: By label, the score that the tagger must have given, if more than `CONFIDENT`.
     """
     if span.kind == "example" or not _SHORTEST[span.label] <= len(value) <= _LONGEST:
         return False
-    if span.source == "model" and span.score < CONFIDENT:
+    if span.source == "model" and span.score < max(CONFIDENT, smallest.get(span.label, 0)):
         return False
     if span.label in _WHOLE:
         return True
@@ -68,12 +76,16 @@ def is_sure(value: str, span: Span) -> bool:
     return _LETTER_AND_DIGIT.match(value) is not None
 
 
-def sure_values(text: str, spans: Iterable[Span]) -> dict[str, Span]:
+def sure_values(
+    text: str, spans: Iterable[Span], smallest: Mapping[str, float] = _NO_MORE
+) -> dict[str, Span]:
     """The values of a document that are worth looking for elsewhere, each with its surest span."""
     values: dict[str, Span] = {}
     for span in spans:
         value = text[span.start : span.end]
-        if is_sure(value, span) and (value not in values or values[value].score < span.score):
+        if is_sure(value, span, smallest) and (
+            value not in values or values[value].score < span.score
+        ):
             values[value] = span
     return values
 
@@ -147,14 +159,17 @@ class ValueIndex:
             yield held
 
 
-def repeated_values(text: str, spans: Sequence[Span]) -> list[Span]:
+def repeated_values(
+    text: str, spans: Sequence[Span], smallest: Mapping[str, float] = _NO_MORE
+) -> list[Span]:
     """Where the sure values of a document stand, the known places among them.
 
     Args:
         text: The document.
         spans: What was found in it.
+        smallest: As for `is_sure`.
     """
-    values = sure_values(text, spans)
+    values = sure_values(text, spans, smallest)
     if len(values) <= _MOST_COUNTED:
         known = Counter(text[span.start : span.end] for span in spans)
         values = {value: span for value, span in values.items() if text.count(value) > known[value]}

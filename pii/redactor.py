@@ -72,6 +72,10 @@ class Redactor:
         spans = self._detector.detect(text)
         return spans if self._include_examples else without_examples(spans)
 
+    def sure_values(self, text: str, spans: Sequence[Span]) -> dict[str, Span]:
+        """Of what `detect` found in a text, the values that are worth looking for in others too."""
+        return self._detector.sure_values(text, spans)
+
     def redact(self, text: str) -> Redaction:
         """Replace what `detect` finds in a text."""
         return self.apply(text, self.detect(text))

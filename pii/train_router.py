@@ -4,7 +4,8 @@ The tagger labels real files; a convolution over token embeddings, which start a
 reduced to a few dimensions, learns which tokens lie in a span that only the tagger finds. Packages
 that it did not learn from choose the thresholds, one for each operating point: the highest that
 loses no more than a given share of the spans. What is reported is measured on packages that did
-neither.
+neither. The thresholds of a router that is there can be chosen anew, on any packages that it did
+not learn from: more of them than can be spared from teaching.
 """
 
 import functools
@@ -26,16 +27,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from pii.annotations import read_annotated
 from pii.chunks import ChunkConfig, chunk_starts
 from pii.decode import decode_spans
-from pii.labels import LABELS
+from pii.labels import LABELS, OPERATING_POINTS
 from pii.patterns import find_patterns
-from pii.router import KERNEL, LAYERS, Router
+from pii.router import KERNEL, LAYERS, ROUTER_FILE, Router
 from pii.session import load_session
 from pii.spans import Span
 from pii.synthesize import load_sources
 from pii.tagger import Tagger, load_tagger, tag_probabilities, tokenize_document
 from pii.workers import Crash, run_ordered
 from starencoder.checkpoint import read_weights
-from starencoder.errors import ConfigError, DataError
+from starencoder.errors import CheckpointError, ConfigError, DataError
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,11 +86,19 @@ class RouterConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("width", "epochs", "chars"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if not 0 <= self.lost < 1:
-            raise ConfigError(f"lost must be in [0, 1), got {self.lost}")
+        _check_positive(width=self.width, epochs=self.epochs, chars=self.chars)
+        _check_lost(self.lost)
+
+
+def _check_positive(**settings: int) -> None:
+    for name, value in settings.items():
+        if value < 1:
+            raise ConfigError(f"{name} must be 1 or more, got {value}")
+
+
+def _check_lost(lost: float) -> None:
+    if not 0 <= lost < 1:
+        raise ConfigError(f"lost must be in [0, 1), got {lost}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,17 +193,93 @@ def train_router(
             tagger found nothing in the files of one of the parts.
     """
     left_out: Counter[str] = Counter()
-    documents = [
-        _Document(source.text, source.package, None)
-        for source in load_sources(
-            packages, num_chars=config.chars, seed=config.seed, left_out=left_out
-        )
-    ]
+    documents = _files(packages, config.chars, config.seed, left_out)
     documents += [
         _Document(document.text, document.package or document.id, tuple(document.spans))
         for name in annotated
         for document in read_annotated(name).documents
     ]
+    labelled = _labelled(directory, documents, jobs, left_out)
+    parts = {
+        part: [document for document in labelled if document.part == part]
+        for part in (TEACHES, CHOOSES, REPORTS)
+    }
+    _check_found(parts, packages)
+    model = _fit(parts[TEACHES], _reduced(directory, config.width), config)
+    tagger = load_tagger(directory, lambda chunks: [])  # for its settings
+    router = Router(functools.partial(_score, model), 0.0)
+    thresholds, points = _choose(parts, router, tagger, config.lost)
+    return _weights(model, thresholds), RouterReport(points, left_out)
+
+
+def calibrate_router(
+    directory: Path, packages: Path, *, lost: float, chars: int, seed: int, jobs: int = 1
+) -> tuple[dict[str, float], RouterReport]:
+    """Choose the thresholds of a tagger's router anew.
+
+    All packages choose but those that report.
+
+    Args:
+        directory: The tagger's, with its router.
+        packages: A folder with one unpacked package per subfolder, none of which the router has
+            learned from.
+        lost: Share of the spans that may be lost at each operating point, of packages that choose.
+        chars: Of the files that are labelled.
+        seed: Of what files these are.
+        jobs: Processes that label.
+
+    Returns:
+        The thresholds by operating point, and what they do.
+
+    Raises:
+        CheckpointError: The tagger cannot be loaded, or has no router.
+        ConfigError: A setting is out of range.
+        DataError: There are no source files, or the tagger found nothing in the files of one of
+            the parts.
+    """
+    _check_positive(chars=chars)
+    _check_lost(lost)
+    # For its settings and the router's scores, which are the same at every operating point.
+    tagger = load_tagger(directory, lambda chunks: [], routed_for=OPERATING_POINTS[0])
+    if tagger.router is None:
+        raise CheckpointError(
+            f"{directory / ROUTER_FILE}: not there; make it with: starencoder pii train-router "
+            f"{directory} PACKAGES"
+        )
+    left_out: Counter[str] = Counter()
+    labelled = _labelled(directory, _files(packages, chars, seed, left_out), jobs, left_out)
+    parts = {
+        CHOOSES: [document for document in labelled if document.part != REPORTS],
+        REPORTS: [document for document in labelled if document.part == REPORTS],
+    }
+    _check_found(parts, packages)
+    thresholds, points = _choose(parts, tagger.router, tagger, lost)
+    return thresholds, RouterReport(points, left_out)
+
+
+def _check_found(parts: Mapping[str, Sequence[_Labelled]], packages: Path) -> None:
+    for part, members in parts.items():
+        if not any(document.spans for document in members if document.is_file):
+            raise DataError(
+                f"{packages}: the tagger found nothing in the packages of the part that {part}; "
+                "give more of them"
+            )
+
+
+# --------------------------------------------------------------------------------------------------
+# data
+
+
+def _files(packages: Path, chars: int, seed: int, left_out: Counter[str]) -> list[_Document]:
+    """Files drawn from packages."""
+    sources = load_sources(packages, num_chars=chars, seed=seed, left_out=left_out)
+    return [_Document(source.text, source.package, None) for source in sources]
+
+
+def _labelled(
+    directory: Path, documents: Sequence[_Document], jobs: int, left_out: Counter[str]
+) -> list[_Labelled]:
+    """What the tagger makes of documents; a crash is counted in `left_out`."""
     labelled = []
     start = functools.partial(_start_labelling, directory)
     with closing(run_ordered(start, documents, jobs=jobs)) as results:
@@ -205,27 +290,7 @@ def train_router(
                 labelled.append(result)
             if number % _DOCUMENTS_PER_MESSAGE == 0:
                 _LOG.info("router: %d of %d documents labelled", number, len(documents))
-    parts: dict[str, list[_Labelled]] = {TEACHES: [], CHOOSES: [], REPORTS: []}
-    for document in labelled:
-        parts[document.part].append(document)
-    for part, members in parts.items():
-        if not any(document.spans for document in members if document.is_file):
-            raise DataError(
-                f"{packages}: the tagger found nothing in the packages of the part that {part}, "
-                f"{_PARTS.count(part)} in {len(_PARTS)}; give more of them"
-            )
-    model = _fit(parts[TEACHES], _reduced(directory, config.width), config)
-    tagger = load_tagger(directory, lambda chunks: [])  # for its settings
-    router = Router(functools.partial(_score, model), 0.0)
-    choosing, reporting = (
-        _scored(parts[part], router, tagger.chunks) for part in (CHOOSES, REPORTS)
-    )
-    thresholds, points = _chosen(choosing, reporting, tagger.operating_points, config.lost)
-    return _weights(model, thresholds), RouterReport(points, left_out)
-
-
-# --------------------------------------------------------------------------------------------------
-# data
+    return labelled
 
 
 def _start_labelling(directory: Path) -> Callable[[_Document], _Labelled]:
@@ -398,6 +463,18 @@ def _scored(documents: Sequence[_Labelled], router: Router, chunks: ChunkConfig)
             covering = (starts < last) & (starts + chunks.max_tokens > first)
             of_spans.append((float(highest[covering].max()), label, span_score))
     return _Scored(np.concatenate(of_chunks), of_spans)
+
+
+def _choose(
+    parts: Mapping[str, Sequence[_Labelled]],
+    router: Router,
+    tagger: Tagger,
+    lost: float,
+) -> tuple[dict[str, float], dict[str, PointReport]]:
+    choosing, reporting = (
+        _scored(parts[part], router, tagger.chunks) for part in (CHOOSES, REPORTS)
+    )
+    return _chosen(choosing, reporting, tagger.operating_points, lost)
 
 
 def _chosen(

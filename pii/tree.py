@@ -36,7 +36,6 @@ from pii.propagate import (
     ValueIndex,
     find_everywhere,
     merge_repeated,
-    sure_values,
     with_plus_for_space,
 )
 from pii.redact import OPERATORS, Redaction, redact
@@ -276,10 +275,10 @@ class _FirstPass(Sequence[_SecondTask]):
 
 
 def _start_first(work: Work) -> Callable[[FoundFile], tuple[_Spans, dict[str, Span]]]:
-    return functools.partial(_find_spans, work.load().detect)
+    return functools.partial(_find_spans, work.load())
 
 
-def _find_spans(detect: Detect, file: FoundFile) -> tuple[_Spans, dict[str, Span]]:
+def _find_spans(redactor: Redactor, file: FoundFile) -> tuple[_Spans, dict[str, Span]]:
     try:
         data, _ = read_file(file.path)
     except OSError:  # the second pass fails to read it too, and says so
@@ -288,8 +287,8 @@ def _find_spans(detect: Detect, file: FoundFile) -> tuple[_Spans, dict[str, Span
     digest = hashlib.sha256(data).digest()
     if isinstance(document, str):
         return _Spans(digest, ()), {}
-    spans = detect(document.text)
-    return _Spans(digest, spans), sure_values(document.text, spans)
+    spans = redactor.detect(document.text)
+    return _Spans(digest, spans), redactor.sure_values(document.text, spans)
 
 
 def _start_second(work: Work, values: Mapping[str, Span]) -> Callable[[_SecondTask], FileResult]:
@@ -309,13 +308,13 @@ def _process_second(work: Work, index: ValueIndex, task: _SecondTask) -> FileRes
 
 def load_detect(work: Work) -> Detect:
     """What finds the spans of a text that stands alone, such as stdin."""
-    detect = work.load().detect
+    redactor = work.load()
     if not work.consistent:
-        return detect
+        return redactor.detect
 
     def detect_everywhere(text: str) -> list[Span]:
-        spans = detect(text)
-        index = ValueIndex(with_plus_for_space(sure_values(text, spans)))
+        spans = redactor.detect(text)
+        index = ValueIndex(with_plus_for_space(redactor.sure_values(text, spans)))
         return merge_repeated(text, spans, find_everywhere(text, index), work.disabled)
 
     return detect_everywhere

@@ -28,7 +28,7 @@ DATA = {
     "pii/gold/annotations.jsonl",
     *(f"pretrain/presets/{name}.toml" for name in ("debug", "starencoder-125m", "tiny")),
     *(f"{MODEL}/{name}" for name in ("README.md", "packages.toml", "recipe.toml")),
-    f"{MODEL}/unannotated.toml",
+    *(f"{MODEL}/{name}" for name in ("unannotated.toml", "router_packages.toml")),
     *(f"{MODEL}/{name}" for name in ("config.json", "tokenizer.json", "tokenizer_config.json")),
     f"{MODEL}/onnx/model_int8.onnx",
     f"{MODEL}/onnx/router.onnx",

@@ -167,6 +167,31 @@ def test_a_name_below_its_threshold_is_not_looked_for_and_a_part_of_one_becomes_
     assert [text[span.start : span.end] for span in spans] == ["Ann Lee", "Ann Lee", "Bo"]
 
 
+def test_what_a_detector_is_less_than_sure_of_is_found_where_it_stands_and_nowhere_else():
+    text = "Ann Lee. Ann Lee. Bo Day. Bo Day."
+    detector = Scripted(
+        names((0, 7, 0.9), (18, 24, 0.96)), thresholds=EVERYTHING, sure={**EVERYTHING, "NAME": 0.95}
+    )
+
+    spans = detector.detect(text)
+
+    assert [text[span.start : span.end] for span in spans] == ["Ann Lee", "Bo Day", "Bo Day"]
+    assert list(detector.sure_values(text, spans)) == ["Bo Day"]
+    # Thresholds that are being chosen depend on none that are there.
+    assert len(detector.combine(text, detector.tagged_spans(text), EVERYTHING)) == 4
+
+
+@pytest.mark.parametrize("point", ["balanced", "thorough"])
+def test_a_value_is_looked_for_elsewhere_from_the_balanced_thresholds_on_at_every_point(
+    point,
+):
+    detector = load_detector("tiny", operating_point=point)
+    key = "x7Kq" * 6
+    spans = [Span(start=0, end=24, label="KEY", score=score) for score in (0.95, 0.97)]
+
+    assert [bool(detector.sure_values(key, [span])) for span in spans] == [False, True]
+
+
 def test_repeated_values_get_the_kind_of_the_place_they_stand_in():
     text = "# ask Marta Lind\nCopyright (c) 2019 Marta Lind\n# ask Marta Lind\n"
     spans = Scripted(names((6, 16, 0.9)), thresholds=EVERYTHING).detect(text)

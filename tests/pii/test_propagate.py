@@ -86,6 +86,19 @@ def test_a_value_counts_from_a_confident_score_or_a_pattern_on_and_never_as_an_e
     assert is_sure("jane@acme-corp.io", span_of("jane@acme-corp.io", "EMAIL", **fields)) is sure
 
 
+@pytest.mark.parametrize(
+    ("score", "smallest", "sure"),
+    [(0.85, 0.9, False), (0.9, 0.9, True), (0.7, 0.5, False), (0.85, 0.5, True)],
+)
+def test_of_a_confident_score_and_one_that_is_asked_for_the_tagger_must_meet_both(
+    score, smallest, sure
+):
+    span = span_of("jroe42", "USERNAME", score=score)
+
+    assert is_sure("jroe42", span, {"USERNAME": smallest, "NAME": 1.0}) is sure
+    assert bool(repeated_values("jroe42 jroe42", [span], {"USERNAME": smallest})) is sure
+
+
 def test_of_a_value_found_twice_the_surest_span_counts():
     text = "jroe42 jroe42"
     spans = [span_of("jroe42", "USERNAME", at, score=score) for at, score in [(0, 0.8), (7, 0.9)]]

@@ -5,10 +5,11 @@ import shutil
 from collections import Counter
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
-from export.router import build_router_graph, export_router
+from export.router import build_router_graph, export_router, write_thresholds
 from pii.detect import EMBEDDED_MODEL, load_detector
 from pii.router import load_router
 from pii.session import make_session
@@ -21,10 +22,11 @@ from pii.train_router import (
     _chosen,
     _Convolutions,
     _Scored,
+    calibrate_router,
     part_of,
     train_router,
 )
-from starencoder.errors import ConfigError, DataError
+from starencoder.errors import CheckpointError, ConfigError, DataError
 from starencoder.tokenizer import load_tokenizer
 
 FIRST = (
@@ -216,3 +218,67 @@ def test_a_written_router_belongs_to_a_tokenizer_of_its_size(trained, model, tmp
 
     assert router is not None
     assert router.scores(np.arange(10, dtype=np.int32)).shape == (10,)
+
+
+def spans_of(detector, path):
+    return {(span.start, span.end, span.label) for span in detector.detect(path.read_text())}
+
+
+def test_thresholds_chosen_anew_keep_all_in_the_packages_that_choose_and_the_graph_stays(
+    trained, model, packages, tmp_path
+):
+    directory = tmp_path / "model"
+    shutil.copytree(model, directory)
+    path = export_router(trained[0], directory)
+    write_thresholds({"balanced": 99.0, "thorough": 99.0}, directory)
+    signed = sorted(packages.rglob("signed.py"))
+    assert not any(spans_of(load_detector(str(directory)), file) for file in signed)
+    graph = onnx.load(path).graph
+
+    thresholds, report = calibrate_router(directory, packages, lost=0.0, chars=10**8, seed=1)
+    write_thresholds(thresholds, directory)
+
+    assert onnx.load(path).graph == graph
+    for point in ("balanced", "thorough"):
+        routed, full = (
+            load_detector(str(directory), operating_point=point, disabled=frozenset(disabled))
+            for disabled in ((), ("router",))
+        )
+        for file in signed:
+            if part_of(file.parent.name) != REPORTS:
+                assert spans_of(routed, file) == spans_of(full, file)
+        reporting = [file for file in signed if part_of(file.parent.name) == REPORTS]
+        found = sum(report.points[point].spans.values())
+        assert found == sum(len(spans_of(full, file)) for file in reporting) > 0
+
+
+def test_packages_that_report_choose_no_threshold_of_a_router_that_is_there(
+    trained, model, packages, tmp_path
+):
+    directory = tmp_path / "model"
+    shutil.copytree(model, directory)
+    export_router(trained[0], directory)
+    reporting = tmp_path / "packages"
+    for package in packages.iterdir():
+        if part_of(package.name) == REPORTS:
+            shutil.copytree(package, reporting / package.name)
+
+    with pytest.raises(DataError, match="found nothing in the packages of the part that chooses"):
+        calibrate_router(directory, reporting, lost=0.0, chars=10**8, seed=1)
+
+
+def test_a_tagger_without_a_router_is_told_how_to_make_one(model, packages):
+    with pytest.raises(CheckpointError, match=r"router\.onnx: not there; .* pii train-router"):
+        calibrate_router(model, packages, lost=0.0, chars=10**8, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"chars": 0}, "chars must be 1"),
+        ({"lost": -0.1}, r"lost must be in \[0, 1\)"),
+    ],
+)
+def test_settings_out_of_range_choose_no_thresholds(model, packages, changes, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        calibrate_router(model, packages, **{"lost": 0.0, "chars": 1, "seed": 1, **changes})

@@ -858,7 +858,7 @@ def test_the_command_names_what_could_not_be_had_and_exits_3(server, tmp_path, c
     assert cli.main([*command, "--jobs", "0"]) == 2
 
 
-@pytest.mark.parametrize("name", ["packages.toml", "unannotated.toml"])
+@pytest.mark.parametrize("name", ["packages.toml", "unannotated.toml", "router_packages.toml"])
 def test_the_shipped_lists_are_of_the_right_form_with_every_hash(name):
     path = Path(__file__).parents[2] / "pii" / "models" / "tiny" / name
     packages = read_packages(path)
