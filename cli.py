@@ -719,7 +719,7 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
         "--worker-gpus",
         type=float,
         metavar="N",
-        help="GPUs that Ray gives a worker; default: none",
+        help="GPUs that Ray gives a worker, with --device cuda; default: 1",
     )
     how.add_argument(
         "--device",

@@ -1,1 +1,1 @@
-"""From a checkpoint to ONNX: conversion, quantisation, parity."""
+"""Checkpoints to ONNX, and scans of parquet shards."""

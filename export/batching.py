@@ -20,7 +20,7 @@ from starencoder.errors import DeviceError
 
 TOKEN_BUDGET = 1 << 15
 """Tokens of a batch, padding included. Half of that fills an A100 (TensorRT's published BERT-base
-times: 3 k tokens reach 89 % of the best rate); a larger GPU wants more. Not yet measured."""
+times: 3 k tokens reach 89 % of the best rate); a larger GPU wants more; see docs/gpu.md."""
 
 _SHORTEST, _SHORT_STEP, _LONG_STEP, _LONG = 32, 64, 128, 512
 

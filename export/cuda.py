@@ -1,7 +1,7 @@
 """A tagger's file for GPUs as a runner: ONNX Runtime with buffers that stay on the GPU.
 
-Untried on a GPU so far: benchmarks/scan_gpu.py is what to run first. What it shares with a CPU
-(bound buffers, shapes, errors) is tested there.
+What it shares with a CPU (bound buffers, shapes, errors) is tested there; what was measured on GPUs
+stands in docs/gpu.md.
 """
 
 import contextlib

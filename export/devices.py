@@ -10,9 +10,9 @@ driver; a worker that dies costs it nothing.
 What a chunk gets does not depend on the other chunks, on how they are spread over workers or
 servers, or on timing, as far as this module goes: every length has one shape of batch (see
 `export.batching`). On a GPU that leaves the library's kernels, which are chosen by the shape; rows
-of a batch are computed alike whatever their place, or so we expect: not yet measured
-(benchmarks/scan_gpu.py looks). Two exceptions: after a batch ran out of memory its shape has half
-the rows, and GPUs of different kinds in one run compute differently; either can change last bits.
+of a batch should be computed alike whatever their place (docs/gpu.md, Measured). Two exceptions:
+after a batch ran out of memory its shape has half the rows, and GPUs of different kinds in one run
+compute differently; either can change last bits.
 """
 
 import contextlib

@@ -94,7 +94,7 @@ class Graph:
         matrix: npt.NDArray[np.float32],
         bias: npt.NDArray[np.float32],
     ) -> str:
-        """Multiply the last axis by `(in, out)` and add a bias `(out,)`, in float32."""
+        """Multiply the last axis by `(in, out)` and add a bias `(out,)`."""
         inputs = [value, self.constant(f"{name}.weight", matrix)]
         product = self.node("MatMul", inputs, f"{name}.product")
         return self.node("Add", [product, self.constant(f"{name}.bias", bias)], name)
@@ -112,7 +112,7 @@ class Graph:
 
         With Add in front of it this is SkipLayerNormalization; written as two nodes because ONNX
         Runtime's CPU kernel of the fused operator is not vectorised (1.31: 218 us against 42 us for
-        128 x 256 values). On a GPU the optimiser fuses the two when the session is made.
+        128 x 256 values). For GPUs see `export.half_graph`.
         """
         inputs = [
             value,

@@ -31,7 +31,7 @@ ROUTER = "router"
 
 
 class Detector:
-    """Finds spans in one text at a time. Build it with `load_detector`."""
+    """Finds spans in texts. Build it with `load_detector`."""
 
     def __init__(
         self,

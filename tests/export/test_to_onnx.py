@@ -258,7 +258,7 @@ def test_parity_is_checked_on_real_text_of_mixed_lengths(tagger):
     assert min(lengths) < config.max_positions / 4
     assert len(set(lengths)) > 4
     assert all(chunk[0] == tokenizer.cls_id and chunk[-1] == tokenizer.sep_id for chunk in chunks)
-    assert len({token for chunk in chunks for token in chunk}) > 50
+    assert len({token for chunk in chunks for token in chunk}) > 40
 
 
 def test_a_tokenizer_of_a_larger_vocabulary_than_the_model_is_refused(tmp_path):
