@@ -21,19 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.batching import Feeds, batch_predict, packed_feeds, padded_feeds, session_run
 from pii.detect import EMBEDDED_MODEL, Detector
 from pii.labels import OPERATING_POINTS
-from pii.session import (
-    ONNX_FILES,
-    Feeds,
-    batch_predict,
-    installed_providers,
-    make_session,
-    packed_feeds,
-    padded_feeds,
-    session_predict,
-    session_run,
-)
+from pii.session import ONNX_FILES, installed_providers, make_session, session_predict
 from pii.tagger import Predict, Tagger, load_tagger, tokenize_document
 from starencoder.config import WEIGHTS_FILE, EncoderConfig, load_tagger_config
 from starencoder.errors import CheckpointError, ConfigError, DataError, reason_of

@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from export.batching import padded_feeds
 from export.graph import Graph, TaggerWeights, add_embeddings, add_layers, check_operators
 from export.parity import Difference, compare, f1_by_label, probe_chunks, text_chunks
 from export.to_onnx import build_float_graph, check_form, tagger_weights
 from pii.annotations import Document
 from pii.predict import torch_predict
-from pii.session import ONNX_FILES, make_session, padded_feeds, session_predict
+from pii.session import ONNX_FILES, make_session, session_predict
 from pii.tagger import Predict
 from starencoder.checkpoint import load_tagger
 from starencoder.config import EncoderConfig

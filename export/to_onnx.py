@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from export.batching import Feeds, batch_predict, session_run
 from export.graph import Graph, TaggerWeights, add_embeddings, add_layers, check_operators
 from export.half_graph import build_half_graph
 from export.half_graph import expected_operators as expected_half_operators
 from export.interpret import interpreter
 from export.parity import Difference, check_parity, probe_chunks, text_chunks
 from pii.predict import torch_predict
-from pii.session import ONNX_FILES, Feeds, batch_predict, make_session, session_run
+from pii.session import ONNX_FILES, make_session
 from pii.tagger import Predict, Probs
 from starencoder.checkpoint import load_tagger
 from starencoder.config import EncoderConfig

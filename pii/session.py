@@ -1,17 +1,16 @@
-"""An ONNX Runtime session as a predict callable.
+"""An ONNX Runtime session, and on a CPU the predict callable that it is.
 
 On a CPU chunks are run one per call: a core is as fast with one as with many, nothing is padded,
-and a chunk's result cannot depend on the others. `batch_predict` is for graphs that take many.
+and a chunk's result cannot depend on the others. `export.batching` is for graphs that take many.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from pii.tagger import Predict, Probs
 from starencoder.config import load_tagger_config, refuse_lone_pickle
@@ -42,8 +41,6 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "tensorrt": ("TensorrtExecutionProvider", {"trt_fp16_enable": "0"}),
 }
 """ONNX Runtime's name and the options of each provider, by the name it has here."""
-
-Feeds = Mapping[str, npt.NDArray[np.int32]]
 
 
 def load_session(model_dir: Path, *, precision: str | None = None, threads: int = 1) -> Predict:
@@ -213,62 +210,6 @@ def session_predict(session: "InferenceSession", max_positions: int) -> Predict:
         return results
 
     return predict
-
-
-def session_run(session: "InferenceSession") -> Callable[[Feeds], Probs]:
-    """A tagger's session as a function from its inputs to its probabilities."""
-
-    def run(feeds: Feeds) -> Probs:
-        probs: Probs = session.run(["probabilities"], dict(feeds))[0]
-        return probs
-
-    return run
-
-
-def batch_predict(run: Callable[[Feeds], Probs], *, packed: bool, pad_id: int) -> Predict:
-    """A graph that takes many chunks as a predict callable; all it is given is one batch.
-
-    Args:
-        run: From the graph's inputs to its probabilities.
-        packed: Whether the graph takes no padding (`model_packed.onnx`).
-        pad_id: The token of padding.
-    """
-
-    def predict(chunks: Sequence[Sequence[int]]) -> list[Probs]:
-        lengths = [len(chunk) for chunk in chunks]
-        probs = run(packed_feeds(chunks) if packed else padded_feeds(chunks, pad_id))
-        probs = probs.astype(np.float32, copy=False)
-        if packed:
-            return np.split(probs, np.cumsum(lengths[:-1]))
-        return [row[:length] for row, length in zip(probs, lengths, strict=True)]
-
-    return predict
-
-
-def padded_feeds(chunks: Sequence[Sequence[int]], pad_id: int) -> Feeds:
-    """Inputs of the fp32 and fp16 graphs for a batch of chunks, padded at the end."""
-    lengths = np.array([len(chunk) for chunk in chunks])
-    real = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(real.shape, pad_id, np.int32)
-    ids[real] = np.concatenate([np.asarray(chunk, np.int32) for chunk in chunks])
-    return {"input_ids": ids, "attention_mask": real.astype(np.int32)}
-
-
-def packed_feeds(chunks: Sequence[Sequence[int]]) -> Feeds:
-    """Inputs of the packed graph for a batch of chunks.
-
-    `token_offset` is how PackedAttention finds its chunks: as in a batch padded to the longest, the
-    places of all real tokens and then those of all padding.
-    """
-    lengths = np.array([len(chunk) for chunk in chunks])
-    real = np.arange(lengths.max()) < lengths[:, None]
-    places = np.arange(real.size, dtype=np.int32).reshape(real.shape)
-    return {
-        "input_ids": np.concatenate([np.asarray(chunk, np.int32) for chunk in chunks]),
-        "positions": np.nonzero(real)[1].astype(np.int32),
-        "token_offset": np.concatenate([places[real], places[~real]]).reshape(real.shape),
-        "cumulative_sequence_length": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
-    }
 
 
 def check_onnxruntime() -> None:

@@ -9,12 +9,13 @@ import pytest
 
 import cli
 import export.bench
+from export.batching import batch_predict, packed_feeds
 from export.bench import Bench, ModelRate, TextRate, bench_text, providers_there, run_bench
 from export.half_graph import build_half_graph
 from export.interpret import interpreter
 from export.to_onnx import tagger_weights
 from pii.detect import EMBEDDED_MODEL
-from pii.session import ONNX_FILES, PROVIDERS, batch_predict, make_session, packed_feeds
+from pii.session import ONNX_FILES, PROVIDERS, make_session
 from pii.tagger import load_tagger, tokenize_document
 from starencoder.checkpoint import load_tagger as load_checkpoint
 from starencoder.errors import CheckpointError, ConfigError

@@ -6,19 +6,13 @@ import pytest
 import torch
 
 import export.to_onnx
+from export.batching import batch_predict, packed_feeds, session_run
 from export.graph import OPSET, Graph, TaggerWeights
 from export.interpret import interpreter
 from export.parity import compare, probe_chunks, text_chunks
 from export.to_onnx import PRECISIONS, build_float_graph, export_onnx, tagger_weights
 from pii.predict import load_torch_predict
-from pii.session import (
-    ONNX_FILES,
-    batch_predict,
-    load_session,
-    make_session,
-    packed_feeds,
-    session_run,
-)
+from pii.session import ONNX_FILES, load_session, make_session
 from starencoder.checkpoint import save_tagger
 from starencoder.config import EncoderConfig, load_tagger_config
 from starencoder.errors import CheckpointError, ConfigError, OutputError, ParityError
