@@ -965,7 +965,7 @@ def run_export_onnx(arguments: argparse.Namespace) -> int:
 
 
 def run_export_quantize(arguments: argparse.Namespace) -> int:
-    """Write a tagger's int8 graph and compare its forms."""
+    """Write a tagger's int8 graph and compare its variants."""
     from export.quantize import export_int8
 
     if arguments.max_loss is not None and not arguments.annotated:
@@ -981,18 +981,20 @@ def run_export_quantize(arguments: argparse.Namespace) -> int:
         max_loss=0.5 if arguments.max_loss is None else arguments.max_loss,
     )
     _write(f"{'':10}      MB  tokens/s  mean difference  largest  changed tags\n")
-    for name, form in done.forms.items():
-        gap = form.difference
+    for name, variant in done.variants.items():
+        gap = variant.difference
         _write(
-            f"{name:10} {form.size / 1e6:7.1f} {form.rate:9.0f} {gap.mean:16.1e} "
+            f"{name:10} {variant.size / 1e6:7.1f} {variant.rate:9.0f} {gap.mean:16.1e} "
             f"{gap.largest:8.1e} {gap.changed_tags:13.2%}\n"
         )
-    before, *after = (form.f1 for form in done.forms.values())
+    before, *after = (variant.f1 for variant in done.variants.values())
     if before:
         _write(f"\n{'F1':10} float32  dynamic  points   static  points\n")
         for label, f1 in before.items():
             columns = "".join(
-                f" {form[label]:8.3f} {100 * (form[label] - f1):+7.2f}" for form in after if form
+                f" {scores[label]:8.3f} {100 * (scores[label] - f1):+7.2f}"
+                for scores in after
+                if scores
             )
             _write(f"{label:10} {f1:7.3f}{columns}\n")
     _write(f"\n{done.path}: {done.activations}\n")

@@ -23,7 +23,7 @@ from export.graph import Graph, TaggerWeights
 from starencoder.config import EncoderConfig
 
 
-def expected_operators(config: EncoderConfig, *, packed: bool) -> dict[str, int]:
+def expected_half_operators(config: EncoderConfig, *, packed: bool) -> dict[str, int]:
     """How many of each fused operator the graph of `build_half_graph` must have."""
     layers = config.num_layers
     return {

@@ -168,16 +168,16 @@ def own_sources() -> list[Path]:
 
 
 def f1_by_label(
-    directory: Path, probabilities: Predict, documents: Sequence[Document]
+    directory: Path, candidate: Predict, documents: Sequence[Document]
 ) -> dict[str, float]:
     """F1 (80 % overlap), by label and over all as `micro`, of what `detect` reports by default.
 
     Args:
         directory: A tagger's; its tokenizer, chunks and thresholds are used.
-        probabilities: What computes them, from the same checkpoint.
+        candidate: Computes the probabilities, from the same checkpoint.
         documents: The annotated documents.
     """
-    tagger = load_tagger(directory, probabilities)
+    tagger = load_tagger(directory, candidate)
     found = predict(Detector(tagger, thresholds=tagger.operating_points["balanced"]), documents)
     counts = total(
         count_matches(document.spans, spans)

@@ -19,8 +19,7 @@ import onnx
 
 from export.batching import Feeds, batch_predict, session_run
 from export.graph import Graph, TaggerWeights, add_embeddings, add_layers, check_operators
-from export.half_graph import build_half_graph
-from export.half_graph import expected_operators as expected_half_operators
+from export.half_graph import build_half_graph, expected_half_operators
 from export.interpret import interpreter
 from export.parity import Difference, check_parity, probe_chunks, text_chunks
 from pii.predict import torch_predict
@@ -73,7 +72,7 @@ def export_onnx(directory: Path, precision: str = "fp32") -> tuple[Path, Differe
     packed = precision == "packed"
     if precision == "fp32":
         graph = build_float_graph(weights)
-        check_operators(graph, expected_operators(config.encoder), name)
+        check_operators(graph, expected_float_operators(config.encoder), name)
     else:
         graph = build_half_graph(weights, packed=packed)
         check_operators(graph, expected_half_operators(config.encoder, packed=packed), name)
@@ -146,7 +145,7 @@ def tagger_weights(model: TokenClassifier) -> TaggerWeights:
     return TaggerWeights(arrays, model.config)
 
 
-def expected_operators(config: EncoderConfig) -> dict[str, int]:
+def expected_float_operators(config: EncoderConfig) -> dict[str, int]:
     """How many of each fused operator the graph of `build_float_graph` must have."""
     layers = config.num_layers
     return {

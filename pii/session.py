@@ -43,22 +43,21 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
 """ONNX Runtime's name and the options of each provider, by the name it has here."""
 
 
-def load_session(model_dir: Path, *, precision: str | None = None, threads: int = 1) -> Predict:
-    """Open a model directory's ONNX file.
+def load_session(model_dir: Path, *, threads: int = 1) -> Predict:
+    """Open a model directory's ONNX file: the fastest on a CPU that is there.
 
     Args:
         model_dir: A tagger's directory.
-        precision: A key of `ONNX_FILES` but `packed`; the fastest that is there when left out.
         threads: Cores one chunk is spread over. Several processes of one thread each get more done.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
-        ConfigError: Two ONNX Runtime packages are installed, or no such precision.
+        ConfigError: Two ONNX Runtime packages are installed.
         CheckpointError: The directory has no usable ONNX file, or one of another model.
     """
     check_onnxruntime()
     config = load_tagger_config(model_dir)
-    path = _find_onnx_file(model_dir, precision)
+    path = _find_onnx_file(model_dir)
     session = make_session(path, threads=threads)
     check_signature(session, len(config.id2label), path)
     return session_predict(session, config.encoder.max_positions)
@@ -233,19 +232,15 @@ def check_onnxruntime() -> None:
         )
 
 
-def _find_onnx_file(model_dir: Path, precision: str | None) -> Path:
-    known = [name for name in ONNX_FILES if name != "packed"]
-    if precision is not None and precision not in known:
-        raise ConfigError(f"unknown precision {precision!r}; known: {', '.join(known)}")
-    wanted = _ON_CPU if precision is None else (precision,)
-    for name in wanted:
+def _find_onnx_file(model_dir: Path) -> Path:
+    for name in _ON_CPU:
         path = model_dir / ONNX_FILES[name]
         if path.is_file():
             return path
     refuse_lone_pickle(model_dir)
     raise CheckpointError(
-        f"{model_dir}: no {' or '.join(ONNX_FILES[name] for name in wanted)}; "
-        f"make one with: {export_command(model_dir / ONNX_FILES[wanted[0]])}"
+        f"{model_dir}: no {' or '.join(ONNX_FILES[name] for name in _ON_CPU)}; "
+        f"make one with: {export_command(model_dir / ONNX_FILES[_ON_CPU[0]])}"
     )
 
 
