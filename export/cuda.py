@@ -30,14 +30,14 @@ from pii.detect import EMBEDDED_MODEL
 from pii.session import (
     ONNX_FILES,
     check_onnxruntime,
+    check_providers,
     check_signature,
     export_command,
-    installed_providers,
     make_session,
 )
 from pii.tagger import Predict
 from starencoder.config import load_tagger_config
-from starencoder.errors import CheckpointError, ConfigError, DeviceError, MissingExtraError
+from starencoder.errors import CheckpointError, ConfigError, DeviceError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, IOBinding, OrtValue
@@ -53,11 +53,7 @@ def check_cuda() -> None:
         ConfigError: Both are installed.
     """
     check_onnxruntime()
-    if CUDA not in installed_providers():
-        raise MissingExtraError(
-            "--device cuda needs ONNX Runtime for GPUs, and the one installed is for CPUs: "
-            "pip uninstall onnxruntime, then pip install 'starencoder[gpu]'"
-        )
+    check_providers([CUDA])
 
 
 def gpu_plan(model_dir: Path, *, token_budget: int = TOKEN_BUDGET) -> BatchPlan:

@@ -15,7 +15,7 @@ import numpy as np
 from pii.tagger import Predict, Probs
 from starencoder.config import load_tagger_config, refuse_lone_pickle
 from starencoder.errors import CheckpointError, ConfigError, MissingExtraError
-from starencoder.names import closest
+from starencoder.names import check_name
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -81,7 +81,8 @@ def make_session(
         provider_options: Added to those of each provider.
 
     Raises:
-        ConfigError: A provider is unknown, not installed, or cannot be started.
+        ConfigError: A provider is unknown, or cannot be started.
+        MissingExtraError: A provider is not installed.
         CheckpointError: It is not an ONNX graph that this ONNX Runtime can run.
     """
     import onnxruntime
@@ -137,15 +138,13 @@ def check_providers(names: Sequence[str]) -> None:
     """Refuse providers that are unknown or not installed.
 
     Raises:
-        ConfigError: The first such name.
+        ConfigError: There is no such name.
+        MissingExtraError: The ONNX Runtime that is installed is built without it.
     """
     there = installed_providers()
     for name in names:
-        if name not in PROVIDERS:
-            hint = closest(name, PROVIDERS)
-            raise ConfigError(f"unknown provider {name!r}{hint}; known: {', '.join(PROVIDERS)}")
-        if name not in there:
-            raise ConfigError(
+        if check_name("provider", name, PROVIDERS) not in there:
+            raise MissingExtraError(
                 f"provider {name}: not in this ONNX Runtime, which has {', '.join(there)}; "
                 "for GPUs: pip uninstall onnxruntime, then pip install 'starencoder[gpu]'"
             )

@@ -18,7 +18,7 @@ from pii.detect import EMBEDDED_MODEL
 from pii.session import ONNX_FILES, PROVIDERS, make_session
 from pii.tagger import load_tagger, tokenize_document
 from starencoder.checkpoint import load_tagger as load_checkpoint
-from starencoder.errors import CheckpointError, ConfigError
+from starencoder.errors import CheckpointError, ConfigError, MissingExtraError
 
 TEXTS = ["# by Zbigniew Brzozowski\nlimit = 7\n" * 20, "x = 1\n", "def f():\n    return 8\n" * 9]
 
@@ -106,7 +106,7 @@ def test_a_provider_that_is_not_there_is_refused_by_name():
     graph = EMBEDDED_MODEL / ONNX_FILES["int8"]
     with pytest.raises(ConfigError, match=r"unknown provider 'cdua' \(did you mean cuda\?\)"):
         make_session(graph, providers=["cdua"])
-    with pytest.raises(ConfigError, match=r"provider cuda: not in this .*starencoder\[gpu\]"):
+    with pytest.raises(MissingExtraError, match=r"provider cuda: not in this .*starencoder\[gpu\]"):
         make_session(graph, providers=["cuda"])
 
 
