@@ -905,8 +905,8 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         nargs="+",
-        choices=("fp32", "fp16", "packed"),
         default=["fp32"],
+        metavar="NAME",
         help="one graph each: fp32 for CPUs (default), fp16 for GPUs, packed: fp16 without padding",
     )
 
@@ -952,8 +952,10 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_export_onnx(arguments: argparse.Namespace) -> int:
     """Write a tagger's graphs in the precisions asked for."""
-    from export.to_onnx import export_onnx
+    from export.to_onnx import PRECISIONS, export_onnx
 
+    for precision in arguments.precision:
+        check_name("precision", precision, PRECISIONS)
     for precision in dict.fromkeys(arguments.precision):
         path, difference = export_onnx(arguments.directory, precision)
         unseen = "; not run on a GPU here" if precision == "packed" else ""
@@ -966,7 +968,7 @@ def run_export_onnx(arguments: argparse.Namespace) -> int:
 
 def run_export_quantize(arguments: argparse.Namespace) -> int:
     """Write a tagger's int8 graph and compare its variants."""
-    from export.quantize import export_int8
+    from export.quantize import MAX_LOSS, export_int8
 
     if arguments.max_loss is not None and not arguments.annotated:
         raise ConfigError("--max-loss needs --annotated: without annotated documents no F1 is lost")
@@ -978,7 +980,7 @@ def run_export_quantize(arguments: argparse.Namespace) -> int:
         activations=arguments.activations,
         calibration=arguments.calibration,
         documents=gold,
-        max_loss=0.5 if arguments.max_loss is None else arguments.max_loss,
+        max_loss=MAX_LOSS if arguments.max_loss is None else arguments.max_loss,
     )
     _write(f"{'':10}      MB  tokens/s  mean difference  largest  changed tags\n")
     for name, variant in done.variants.items():
@@ -1036,7 +1038,7 @@ def run_export_bench(arguments: argparse.Namespace) -> int:
 
     from export.bench import bench_text, providers_there, read_texts, run_bench
     from export.parity import own_sources
-    from pii.detect import EMBEDDED_MODEL, check_model
+    from pii.detect import check_model, model_folder
     from pii.session import check_onnxruntime, check_providers
     from starencoder.files import check_outputs, write_whole
 
@@ -1047,7 +1049,7 @@ def run_export_bench(arguments: argparse.Namespace) -> int:
         raise ConfigError("without a model there is nothing to measure; give tiny or a directory")
     check_model(arguments.model)
     check_onnxruntime()
-    directory = EMBEDDED_MODEL if arguments.model == "tiny" else Path(arguments.model)
+    directory = model_folder(arguments.model)
     if arguments.providers is None:
         providers, reasons = providers_there()
         for reason in reasons:

@@ -1,7 +1,7 @@
 """Compare two ways of computing a tagger's probabilities: over the same chunks, and by their F1."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,11 +138,7 @@ def text_chunks(
     # From a few tokens to whole chunks, neighbours far apart, so that batches hold much padding.
     lengths = [max(1, longest * share // 8) for share in (8, 1, 5, 8, 2, 7, 0, 4)]
     chunks: list[list[int]] = []
-    for path in paths or own_sources():
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+    for text in iter_texts(paths or own_sources()):
         ids = tokenizer.encode(text).ids.tolist()
         start = 0
         # A few of each file: many files, not the first one's beginning to end.
@@ -152,9 +148,26 @@ def text_chunks(
                 break
             chunks.append([tokenizer.cls_id, *ids[start : start + length], tokenizer.sep_id])
             start += length
-    if not chunks:
-        raise DataError(f"{', '.join(map(str, paths))}: no text; expected source files")
     return chunks
+
+
+def iter_texts(paths: Sequence[Path]) -> Iterator[str]:
+    """Whole files, but the empty ones.
+
+    Raises:
+        DataError: A file cannot be read, or all are empty.
+    """
+    any_text = False
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+        if text:
+            any_text = True
+            yield text
+    if not any_text:
+        raise DataError(f"{', '.join(map(str, paths))}: no text; expected source files")
 
 
 def own_sources() -> list[Path]:

@@ -28,9 +28,6 @@ ONNX_FILES = {
 }
 """Where a model directory keeps each precision; `packed` is fp16 without padding."""
 
-_ON_CPU = ("int8", "fp32")
-"""The first that exists is used."""
-
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
     # Layer norms sum in float32, in a float16 graph too; float32 products are not rounded.
@@ -41,6 +38,19 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "tensorrt": ("TensorrtExecutionProvider", {"trt_fp16_enable": "0"}),
 }
 """ONNX Runtime's name and the options of each provider, by the name it has here."""
+
+RUNS_ON = {
+    "int8": ("cpu",),
+    "fp32": ("cpu", "cuda", "tensorrt"),
+    "fp16": ("cuda", "tensorrt"),
+    "packed": ("cuda",),
+}
+"""The providers that a precision is meant for; on a CPU the fastest comes first."""
+
+
+def precisions_on(provider: str) -> list[str]:
+    """Keys of `ONNX_FILES` that a provider runs."""
+    return [precision for precision, providers in RUNS_ON.items() if provider in providers]
 
 
 def load_session(model_dir: Path, *, threads: int = 1) -> Predict:
@@ -232,14 +242,14 @@ def check_onnxruntime() -> None:
 
 
 def _find_onnx_file(model_dir: Path) -> Path:
-    for name in _ON_CPU:
-        path = model_dir / ONNX_FILES[name]
-        if path.is_file():
-            return path
+    files = [ONNX_FILES[precision] for precision in precisions_on("cpu")]
+    for file in files:
+        if (model_dir / file).is_file():
+            return model_dir / file
     refuse_lone_pickle(model_dir)
     raise CheckpointError(
-        f"{model_dir}: no {' or '.join(ONNX_FILES[name] for name in _ON_CPU)}; "
-        f"make one with: {export_command(model_dir / ONNX_FILES[_ON_CPU[0]])}"
+        f"{model_dir}: no {' or '.join(files)}; "
+        f"make one with: {export_command(model_dir / files[0])}"
     )
 
 
