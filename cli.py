@@ -735,7 +735,7 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_scan(arguments: argparse.Namespace) -> int:
     """Redact or annotate parquet shards."""
-    from export.devices import parse_device
+    from export.gpu_engine import parse_device
     from export.scan import plan_scan, scan
     from pii.files import shown_path
 
@@ -757,8 +757,8 @@ def run_scan(arguments: argparse.Namespace) -> int:
 
 
 def _estimate(arguments: argparse.Namespace, plan: "Plan", devices: tuple[int, ...]) -> int:
-    from export.devices import serve_cuda
     from export.estimate import estimate, estimate_text
+    from export.gpu_engine import serve_cuda
     from pii.workers import default_jobs
 
     served = serve_cuda(plan.config.model, devices, say=_say) if devices else None
@@ -773,7 +773,7 @@ def _engine(
     arguments: argparse.Namespace, config: "ScanConfig", devices: tuple[int, ...]
 ) -> "Callable[[], contextlib.AbstractContextManager[Engine]]":
     """What opens the engine that was chosen; refused at once where it cannot be had."""
-    from export.devices import check_gpu, cuda_engine
+    from export.gpu_engine import check_gpu, cuda_engine
     from export.scan import local_engine
     from pii.workers import default_jobs
 

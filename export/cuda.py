@@ -37,7 +37,7 @@ from pii.session import (
 )
 from pii.tagger import Predict
 from starencoder.config import load_tagger_config
-from starencoder.errors import CheckpointError, ConfigError, DeviceError
+from starencoder.errors import CheckpointError, ConfigError, DeviceError, MissingExtraError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, IOBinding, OrtValue
@@ -141,7 +141,7 @@ def open_cuda(model_dir: Path, device: int) -> "BoundRunner":
         return tried()
     except OutOfMemory as error:
         raise DeviceError(f"no memory left on the device for {path}") from error
-    except ConfigError:
+    except (ConfigError, MissingExtraError):
         raise
     except Exception as error:  # nodes that run on the CPU, an older ONNX Runtime: of many kinds
         return tried(without_graphs=str(error).partition("\n")[0] or type(error).__name__)
