@@ -735,7 +735,7 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_scan(arguments: argparse.Namespace) -> int:
     """Redact or annotate parquet shards."""
-    from export.devices import parse_device
+    from export.gpu_engine import parse_device
     from export.scan import plan_scan, scan
     from pii.files import shown_path
 
@@ -757,8 +757,8 @@ def run_scan(arguments: argparse.Namespace) -> int:
 
 
 def _estimate(arguments: argparse.Namespace, plan: "Plan", devices: tuple[int, ...]) -> int:
-    from export.devices import serve_cuda
     from export.estimate import estimate, estimate_text
+    from export.gpu_engine import serve_cuda
     from pii.workers import default_jobs
 
     served = serve_cuda(plan.config.model, devices, say=_say) if devices else None
@@ -773,7 +773,7 @@ def _engine(
     arguments: argparse.Namespace, config: "ScanConfig", devices: tuple[int, ...]
 ) -> "Callable[[], contextlib.AbstractContextManager[Engine]]":
     """What opens the engine that was chosen; refused at once where it cannot be had."""
-    from export.devices import check_gpu, cuda_engine
+    from export.gpu_engine import check_gpu, cuda_engine
     from export.scan import local_engine
     from pii.workers import default_jobs
 
@@ -905,8 +905,8 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         nargs="+",
-        choices=("fp32", "fp16", "packed"),
         default=["fp32"],
+        metavar="NAME",
         help="one graph each: fp32 for CPUs (default), fp16 for GPUs, packed: fp16 without padding",
     )
 
@@ -952,8 +952,10 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_export_onnx(arguments: argparse.Namespace) -> int:
     """Write a tagger's graphs in the precisions asked for."""
-    from export.to_onnx import export_onnx
+    from export.to_onnx import PRECISIONS, export_onnx
 
+    for precision in arguments.precision:
+        check_name("precision", precision, PRECISIONS)
     for precision in dict.fromkeys(arguments.precision):
         path, difference = export_onnx(arguments.directory, precision)
         unseen = "; not run on a GPU here" if precision == "packed" else ""
@@ -965,8 +967,8 @@ def run_export_onnx(arguments: argparse.Namespace) -> int:
 
 
 def run_export_quantize(arguments: argparse.Namespace) -> int:
-    """Write a tagger's int8 graph and compare its forms."""
-    from export.quantize import export_int8
+    """Write a tagger's int8 graph and compare its variants."""
+    from export.quantize import MAX_LOSS, export_int8
 
     if arguments.max_loss is not None and not arguments.annotated:
         raise ConfigError("--max-loss needs --annotated: without annotated documents no F1 is lost")
@@ -978,21 +980,23 @@ def run_export_quantize(arguments: argparse.Namespace) -> int:
         activations=arguments.activations,
         calibration=arguments.calibration,
         documents=gold,
-        max_loss=0.5 if arguments.max_loss is None else arguments.max_loss,
+        max_loss=MAX_LOSS if arguments.max_loss is None else arguments.max_loss,
     )
     _write(f"{'':10}      MB  tokens/s  mean difference  largest  changed tags\n")
-    for name, form in done.forms.items():
-        gap = form.difference
+    for name, variant in done.variants.items():
+        gap = variant.difference
         _write(
-            f"{name:10} {form.size / 1e6:7.1f} {form.rate:9.0f} {gap.mean:16.1e} "
+            f"{name:10} {variant.size / 1e6:7.1f} {variant.rate:9.0f} {gap.mean:16.1e} "
             f"{gap.largest:8.1e} {gap.changed_tags:13.2%}\n"
         )
-    before, *after = (form.f1 for form in done.forms.values())
+    before, *after = (variant.f1 for variant in done.variants.values())
     if before:
         _write(f"\n{'F1':10} float32  dynamic  points   static  points\n")
         for label, f1 in before.items():
             columns = "".join(
-                f" {form[label]:8.3f} {100 * (form[label] - f1):+7.2f}" for form in after if form
+                f" {scores[label]:8.3f} {100 * (scores[label] - f1):+7.2f}"
+                for scores in after
+                if scores
             )
             _write(f"{label:10} {f1:7.3f}{columns}\n")
     _write(f"\n{done.path}: {done.activations}\n")
@@ -1034,7 +1038,7 @@ def run_export_bench(arguments: argparse.Namespace) -> int:
 
     from export.bench import bench_text, providers_there, read_texts, run_bench
     from export.parity import own_sources
-    from pii.detect import EMBEDDED_MODEL, check_model
+    from pii.detect import check_model, model_folder
     from pii.session import check_onnxruntime, check_providers
     from starencoder.files import check_outputs, write_whole
 
@@ -1045,7 +1049,7 @@ def run_export_bench(arguments: argparse.Namespace) -> int:
         raise ConfigError("without a model there is nothing to measure; give tiny or a directory")
     check_model(arguments.model)
     check_onnxruntime()
-    directory = EMBEDDED_MODEL if arguments.model == "tiny" else Path(arguments.model)
+    directory = model_folder(arguments.model)
     if arguments.providers is None:
         providers, reasons = providers_there()
         for reason in reasons:

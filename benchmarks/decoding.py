@@ -16,14 +16,13 @@ limits, and of entities with the same tokens, as seqeval counts them.
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pii.annotations import Document, read_annotated
 from pii.decode import decode_spans
-from pii.detect import EMBEDDED_MODEL, Detector
+from pii.detect import Detector, model_folder
 from pii.evaluate import predict
 from pii.labels import LABELS, OUTSIDE, TAGS
 from pii.metrics import MICRO, tag_entities
@@ -49,7 +48,7 @@ def main() -> None:
     documents = annotations.documents
     if annotations.report.left_out:
         print(f"left out: {dict(annotations.report.left_out)}")
-    directory = EMBEDDED_MODEL if options.model == "tiny" else Path(options.model)
+    directory = model_folder(options.model)
     tagger = load_tagger(directory, load_session(directory))
     offsets, found = decoded(documents, tagger)
     bootstrap = Bootstrap(len(documents))

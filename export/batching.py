@@ -8,15 +8,18 @@ only, never on what else is there, and shapes repeat, which CUDA graphs need.
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pii.tagger import Predict, Probs
 from starencoder.errors import DeviceError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 TOKEN_BUDGET = 1 << 15
 """Tokens of a batch, padding included. Half of that fills an A100 (TensorRT's published BERT-base
@@ -262,3 +265,65 @@ def unflatten(probs: npt.NDArray[np.float16], lengths: npt.NDArray[np.int32]) ->
             "them: check the GPU, and export the model again"
         )
     return np.split(whole, np.cumsum(lengths)[:-1]) if len(lengths) else []
+
+
+# --------------------------------------------------------------------------------------------------
+# whole batches for a graph, without shapes that repeat
+
+Feeds = Mapping[str, npt.NDArray[np.int32]]
+"""A graph's inputs, by name."""
+
+
+def session_run(session: "InferenceSession") -> Callable[[Feeds], Probs]:
+    """A tagger's session as a function from its inputs to its probabilities."""
+
+    def run(feeds: Feeds) -> Probs:
+        probs: Probs = session.run(["probabilities"], dict(feeds))[0]
+        return probs
+
+    return run
+
+
+def batch_predict(run: Callable[[Feeds], Probs], *, packed: bool, pad_id: int) -> Predict:
+    """A graph that takes many chunks as a predict callable; all it is given is one batch.
+
+    Args:
+        run: From the graph's inputs to its probabilities.
+        packed: Whether the graph takes no padding (`model_packed.onnx`).
+        pad_id: The token of padding.
+    """
+
+    def predict(chunks: Sequence[Sequence[int]]) -> list[Probs]:
+        lengths = [len(chunk) for chunk in chunks]
+        probs = run(packed_feeds(chunks) if packed else padded_feeds(chunks, pad_id))
+        probs = probs.astype(np.float32, copy=False)
+        if packed:
+            return np.split(probs, np.cumsum(lengths[:-1]))
+        return [row[:length] for row, length in zip(probs, lengths, strict=True)]
+
+    return predict
+
+
+def padded_feeds(chunks: Sequence[Sequence[int]], pad_id: int) -> Feeds:
+    """Inputs of the fp32 and fp16 graphs for a batch of chunks, padded at the end."""
+    arrays = [np.asarray(chunk, np.int32) for chunk in chunks]
+    shape = Shape(len(arrays), max(map(len, arrays)))
+    ids, mask = pad_batch(arrays, shape, pad_id)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def packed_feeds(chunks: Sequence[Sequence[int]]) -> Feeds:
+    """Inputs of the packed graph for a batch of chunks.
+
+    `token_offset` is how PackedAttention finds its chunks: as in a batch padded to the longest, the
+    places of all real tokens and then those of all padding.
+    """
+    lengths = np.array([len(chunk) for chunk in chunks])
+    real = np.arange(lengths.max()) < lengths[:, None]
+    places = np.arange(real.size, dtype=np.int32).reshape(real.shape)
+    return {
+        "input_ids": np.concatenate([np.asarray(chunk, np.int32) for chunk in chunks]),
+        "positions": np.nonzero(real)[1].astype(np.int32),
+        "token_offset": np.concatenate([places[real], places[~real]]).reshape(real.shape),
+        "cumulative_sequence_length": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+    }

@@ -21,22 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.batching import Feeds, batch_predict, packed_feeds, padded_feeds, session_run
+from export.parity import iter_texts
 from pii.detect import EMBEDDED_MODEL, Detector
 from pii.labels import OPERATING_POINTS
 from pii.session import (
     ONNX_FILES,
-    Feeds,
-    batch_predict,
     installed_providers,
     make_session,
-    packed_feeds,
-    padded_feeds,
+    precisions_on,
     session_predict,
-    session_run,
 )
 from pii.tagger import Predict, Tagger, load_tagger, tokenize_document
 from starencoder.config import WEIGHTS_FILE, EncoderConfig, load_tagger_config
-from starencoder.errors import CheckpointError, ConfigError, DataError, reason_of
+from starencoder.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -54,12 +52,6 @@ ROUNDS = 2
 
 _SECONDS = 0.5
 """Spent on one row of the model's table."""
-
-_BY_PROVIDER = {
-    "cpu": ("fp32", "int8"),
-    "cuda": ("fp32", "fp16", "packed"),
-    "tensorrt": ("fp32", "fp16"),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,25 +117,18 @@ def providers_there() -> tuple[list[str], list[str]]:
 
 
 def read_texts(paths: Sequence[Path], size: float) -> list[str]:
-    """Whole files, in the order given, until they hold `size` MB; the last may go over.
+    """Whole files, in the order given, until they hold `size` MB (above 0); the last may go over.
 
     Raises:
         DataError: A file cannot be read, or all are empty.
     """
     texts: list[str] = []
     total = 0
-    for path in paths:
+    for text in iter_texts(paths):
+        texts.append(text)
+        total += len(text.encode())
         if total >= size * 1e6:
             break
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
-        if text:
-            texts.append(text)
-            total += len(text.encode())
-    if not texts:
-        raise DataError(f"{', '.join(map(str, paths))}: no text; expected source files")
     return texts
 
 
@@ -176,7 +161,7 @@ def run_bench(
         graphs = {
             (provider, precision): path
             for provider in providers
-            for precision in _BY_PROVIDER[provider]
+            for precision in precisions_on(provider)
             if (path := _graph(directory, precision, Path(folder))) is not None
         }
         if not graphs:

@@ -30,9 +30,9 @@ from pii.detect import EMBEDDED_MODEL
 from pii.session import (
     ONNX_FILES,
     check_onnxruntime,
+    check_providers,
     check_signature,
     export_command,
-    installed_providers,
     make_session,
 )
 from pii.tagger import Predict
@@ -53,11 +53,7 @@ def check_cuda() -> None:
         ConfigError: Both are installed.
     """
     check_onnxruntime()
-    if CUDA not in installed_providers():
-        raise MissingExtraError(
-            "--device cuda needs ONNX Runtime for GPUs, and the one installed is for CPUs: "
-            "pip uninstall onnxruntime, then pip install 'starencoder[gpu]'"
-        )
+    check_providers([CUDA])
 
 
 def gpu_plan(model_dir: Path, *, token_budget: int = TOKEN_BUDGET) -> BatchPlan:
@@ -145,7 +141,7 @@ def open_cuda(model_dir: Path, device: int) -> "BoundRunner":
         return tried()
     except OutOfMemory as error:
         raise DeviceError(f"no memory left on the device for {path}") from error
-    except ConfigError:
+    except (ConfigError, MissingExtraError):
         raise
     except Exception as error:  # nodes that run on the CPU, an older ONNX Runtime: of many kinds
         return tried(without_graphs=str(error).partition("\n")[0] or type(error).__name__)

@@ -40,7 +40,7 @@ _PIECES = frozenset({"Div", "Erf", "Pow", "ReduceMean", "Sqrt", "Tanh", "Transpo
 _LARGEST_HALF = 65504.0
 
 Array = npt.NDArray[np.generic]
-Shape = Sequence[int | str]
+Dims = Sequence[int | str]
 
 
 class Graph:
@@ -123,8 +123,8 @@ class Graph:
 
     def to_bytes(
         self,
-        inputs: Mapping[str, Shape],
-        outputs: Mapping[str, Shape],
+        inputs: Mapping[str, Dims],
+        outputs: Mapping[str, Dims],
         metadata: Mapping[str, str] = MappingProxyType({}),
     ) -> bytes:
         """Serialise the graph.

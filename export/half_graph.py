@@ -4,7 +4,7 @@ Two forms. Padded: `input_ids` and `attention_mask`, int32 `(batch, seq)`, paddi
 `probabilities` `(batch, seq, labels)`. Packed: the tokens of all chunks one after the other and no
 padding from the embedding to the softmax, `input_ids` and `positions` int32 `(tokens,)`,
 `token_offset` int32 `(batch, seq)` and `cumulative_sequence_length` int32 `(batch + 1,)`, to
-`probabilities` `(tokens, labels)`; `pii.session.packed_feeds` makes these inputs.
+`probabilities` `(tokens, labels)`; `export.batching.packed_feeds` makes these inputs.
 
 What is fused, by the schemas of com.microsoft 1 (onnxruntime, docs/ContribOperators.md):
 `Attention` or `PackedAttention` (projection to query, key and value with its bias, and attention),
@@ -23,7 +23,7 @@ from export.graph import Graph, TaggerWeights
 from starencoder.config import EncoderConfig
 
 
-def expected_operators(config: EncoderConfig, *, packed: bool) -> dict[str, int]:
+def expected_half_operators(config: EncoderConfig, *, packed: bool) -> dict[str, int]:
     """How many of each fused operator the graph of `build_half_graph` must have."""
     layers = config.num_layers
     return {

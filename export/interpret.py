@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional
 
-from pii.session import Feeds
+from export.batching import Feeds
 from pii.tagger import Probs
 from starencoder.errors import ParityError
 

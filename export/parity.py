@@ -1,7 +1,7 @@
 """Compare two ways of computing a tagger's probabilities: over the same chunks, and by their F1."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,11 +138,7 @@ def text_chunks(
     # From a few tokens to whole chunks, neighbours far apart, so that batches hold much padding.
     lengths = [max(1, longest * share // 8) for share in (8, 1, 5, 8, 2, 7, 0, 4)]
     chunks: list[list[int]] = []
-    for path in paths or own_sources():
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+    for text in iter_texts(paths or own_sources()):
         ids = tokenizer.encode(text).ids.tolist()
         start = 0
         # A few of each file: many files, not the first one's beginning to end.
@@ -152,9 +148,26 @@ def text_chunks(
                 break
             chunks.append([tokenizer.cls_id, *ids[start : start + length], tokenizer.sep_id])
             start += length
-    if not chunks:
-        raise DataError(f"{', '.join(map(str, paths))}: no text; expected source files")
     return chunks
+
+
+def iter_texts(paths: Sequence[Path]) -> Iterator[str]:
+    """Whole files, but the empty ones.
+
+    Raises:
+        DataError: A file cannot be read, or all are empty.
+    """
+    any_text = False
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+        if text:
+            any_text = True
+            yield text
+    if not any_text:
+        raise DataError(f"{', '.join(map(str, paths))}: no text; expected source files")
 
 
 def own_sources() -> list[Path]:
@@ -168,16 +181,16 @@ def own_sources() -> list[Path]:
 
 
 def f1_by_label(
-    directory: Path, probabilities: Predict, documents: Sequence[Document]
+    directory: Path, candidate: Predict, documents: Sequence[Document]
 ) -> dict[str, float]:
     """F1 (80 % overlap), by label and over all as `micro`, of what `detect` reports by default.
 
     Args:
         directory: A tagger's; its tokenizer, chunks and thresholds are used.
-        probabilities: What computes them, from the same checkpoint.
+        candidate: Computes the probabilities, from the same checkpoint.
         documents: The annotated documents.
     """
-    tagger = load_tagger(directory, probabilities)
+    tagger = load_tagger(directory, candidate)
     found = predict(Detector(tagger, thresholds=tagger.operating_points["balanced"]), documents)
     counts = total(
         count_matches(document.spans, spans)

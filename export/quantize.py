@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from export.batching import padded_feeds
 from export.graph import Graph, TaggerWeights, add_embeddings, add_layers, check_operators
 from export.parity import Difference, compare, f1_by_label, probe_chunks, text_chunks
 from export.to_onnx import build_float_graph, check_form, tagger_weights
 from pii.annotations import Document
 from pii.predict import torch_predict
-from pii.session import ONNX_FILES, make_session, padded_feeds, session_predict
+from pii.session import ONNX_FILES, make_session, session_predict
 from pii.tagger import Predict
 from starencoder.checkpoint import load_tagger
 from starencoder.config import EncoderConfig
@@ -41,6 +42,9 @@ MEAN_DIFFERENCE_LIMIT = 0.02
 It only stops what is plainly wrong; what quantisation costs is measured as F1 on annotated data.
 """
 
+MAX_LOSS = 0.5
+"""Points of F1: what int8 may cost if nothing else is said."""
+
 CALIBRATION_CHUNKS = 256
 """At most; of a model of 128 positions about 15,000 tokens."""
 
@@ -49,8 +53,8 @@ _SPEED_CHUNKS = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Form:
-    """What one form of a tagger costs and computes."""
+class Variant:
+    """What one variant of a tagger's graph costs and computes."""
 
     size: int
     """In bytes."""
@@ -64,12 +68,12 @@ class Form:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """What `export_int8` wrote, and all forms that it weighed."""
+    """What `export_int8` wrote, and all variants that it weighed."""
 
     path: Path
     activations: str
-    """Of the form that was written."""
-    forms: Mapping[str, Form]
+    """Of the variant that was written."""
+    variants: Mapping[str, Variant]
     """`float32` (the graph for CPUs), `dynamic` and `static`."""
 
 
@@ -79,13 +83,13 @@ def export_int8(
     activations: str = "dynamic",
     calibration: Sequence[Path] = (),
     documents: Sequence[Document] = (),
-    max_loss: float = 0.5,
+    max_loss: float = MAX_LOSS,
 ) -> Comparison:
-    """Write a tagger directory's `onnx/model_int8.onnx` and compare it with the other forms.
+    """Write a tagger directory's `onnx/model_int8.onnx` and compare it with the other variants.
 
     Args:
         directory: A tagger's.
-        activations: One of `ACTIVATIONS`: which form to write.
+        activations: One of `ACTIVATIONS`: which variant to write.
         calibration: Source files for the static scales; this package's own without any.
         documents: Annotated documents on which F1 is measured; none: it is not.
         max_loss: Largest loss of F1 that is accepted, of any label and over all, in points (0.5 is
@@ -109,30 +113,32 @@ def export_int8(
         "dynamic": build_int8_graph(weights),
         "static": build_int8_graph(weights, calibrate(weights, text)),
     }
-    probabilities: dict[str, Predict] = {}
+    predicts: dict[str, Predict] = {}
     for name, graph in graphs.items():
         if name in ACTIVATIONS:
             shown = f"{path} ({name}), not written"
-            check_operators(graph, expected_operators(encoder, static=name == "static"), shown)
+            check_operators(graph, expected_int8_operators(encoder, static=name == "static"), shown)
             check_form(graph, shown)
-        probabilities[name] = session_predict(make_session(graph), encoder.max_positions)
-    rates = measure_rates(probabilities, text[:_SPEED_CHUNKS])
+        predicts[name] = session_predict(make_session(graph), encoder.max_positions)
+    rates = measure_rates(predicts, text[:_SPEED_CHUNKS])
     chunks = [*probe_chunks(encoder), *text[:_SPEED_CHUNKS]]
     wanted = torch_predict(model)(chunks)
-    forms = {}
+    variants = {}
     for name, graph in graphs.items():
-        difference = compare(lambda _: wanted, probabilities[name], chunks)
+        difference = compare(lambda _: wanted, predicts[name], chunks)
         if difference.mean > MEAN_DIFFERENCE_LIMIT:
             raise ParityError(
                 f"{path} ({name}): probabilities differ from the checkpoint by "
                 f"{difference.mean:.1e} on average (limit {MEAN_DIFFERENCE_LIMIT:.0e}), most at "
                 f"chunk {difference.chunk}, token {difference.token}; not written"
             )
-        f1 = f1_by_label(directory, probabilities[name], documents) if documents else None
-        forms[name] = Form(size=len(graph), rate=rates[name], difference=difference, f1=f1)
-    _check_loss(forms["float32"].f1, forms[activations].f1, max_loss, f"{path} ({activations})")
+        f1 = f1_by_label(directory, predicts[name], documents) if documents else None
+        variants[name] = Variant(size=len(graph), rate=rates[name], difference=difference, f1=f1)
+    _check_loss(
+        variants["float32"].f1, variants[activations].f1, max_loss, f"{path} ({activations})"
+    )
     write_whole(path, graphs[activations])
-    return Comparison(path=path, activations=activations, forms=forms)
+    return Comparison(path=path, activations=activations, variants=variants)
 
 
 def _check_loss(
@@ -154,13 +160,13 @@ def _check_loss(
 
 
 def measure_rates(
-    probabilities: Mapping[str, Predict], chunks: Sequence[Sequence[int]]
+    predicts: Mapping[str, Predict], chunks: Sequence[Sequence[int]]
 ) -> dict[str, float]:
     """Tokens per second of CPU time of each, the best of rounds taken in turn."""
     tokens = sum(map(len, chunks))
-    best = dict.fromkeys(probabilities, 0.0)
+    best = dict.fromkeys(predicts, 0.0)
     for _ in range(_SPEED_ROUNDS):
-        for name, predict in probabilities.items():
+        for name, predict in predicts.items():
             started = time.process_time()
             predict(chunks)
             best[name] = max(best[name], tokens / (time.process_time() - started))
@@ -187,7 +193,7 @@ def calibrate(
     return ranges
 
 
-def expected_operators(config: EncoderConfig, *, static: bool) -> dict[str, int]:
+def expected_int8_operators(config: EncoderConfig, *, static: bool) -> dict[str, int]:
     """How many of each fused operator the graph of `build_int8_graph` must have."""
     layers = config.num_layers
     return {

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from export.batching import Feeds, batch_predict, session_run
 from export.graph import Graph, TaggerWeights, add_embeddings, add_layers, check_operators
-from export.half_graph import build_half_graph
-from export.half_graph import expected_operators as expected_half_operators
+from export.half_graph import build_half_graph, expected_half_operators
 from export.interpret import interpreter
 from export.parity import Difference, check_parity, probe_chunks, text_chunks
 from pii.predict import torch_predict
-from pii.session import ONNX_FILES, Feeds, batch_predict, make_session, session_run
+from pii.session import ONNX_FILES, make_session
 from pii.tagger import Predict, Probs
 from starencoder.checkpoint import load_tagger
 from starencoder.config import EncoderConfig
@@ -32,8 +32,6 @@ from starencoder.files import write_whole
 from starencoder.model import TokenClassifier
 from starencoder.names import check_name
 
-PRECISIONS = ("fp32", "fp16", "packed")
-
 PARITY_LIMITS = {"fp32": (1e-4, 1e-5), "fp16": (3e-2, 1e-3), "packed": (3e-2, 1e-3)}
 """Largest and mean difference of a probability from torch's in float32.
 
@@ -41,6 +39,8 @@ float16 has 11 bits: the embedded model differs by 0.0005 at most and 9e-6 on av
 weights, whose probabilities turn on less, 2 layers of 64 differ by 0.003 and 1e-4, the 12 of 768
 of starencoder-125m by 0.01 and 3e-4.
 """
+
+PRECISIONS = tuple(PARITY_LIMITS)
 
 
 def export_onnx(directory: Path, precision: str = "fp32") -> tuple[Path, Difference]:
@@ -72,7 +72,7 @@ def export_onnx(directory: Path, precision: str = "fp32") -> tuple[Path, Differe
     packed = precision == "packed"
     if precision == "fp32":
         graph = build_float_graph(weights)
-        check_operators(graph, expected_operators(config.encoder), name)
+        check_operators(graph, expected_float_operators(config.encoder), name)
     else:
         graph = build_half_graph(weights, packed=packed)
         check_operators(graph, expected_half_operators(config.encoder, packed=packed), name)
@@ -145,7 +145,7 @@ def tagger_weights(model: TokenClassifier) -> TaggerWeights:
     return TaggerWeights(arrays, model.config)
 
 
-def expected_operators(config: EncoderConfig) -> dict[str, int]:
+def expected_float_operators(config: EncoderConfig) -> dict[str, int]:
     """How many of each fused operator the graph of `build_float_graph` must have."""
     layers = config.num_layers
     return {

@@ -1,22 +1,21 @@
-"""An ONNX Runtime session as a predict callable.
+"""An ONNX Runtime session, and on a CPU the predict callable that it is.
 
 On a CPU chunks are run one per call: a core is as fast with one as with many, nothing is padded,
-and a chunk's result cannot depend on the others. `batch_predict` is for graphs that take many.
+and a chunk's result cannot depend on the others. `export.batching` is for graphs that take many.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from pii.tagger import Predict, Probs
 from starencoder.config import load_tagger_config, refuse_lone_pickle
 from starencoder.errors import CheckpointError, ConfigError, MissingExtraError
-from starencoder.names import closest
+from starencoder.names import check_name
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -29,9 +28,6 @@ ONNX_FILES = {
 }
 """Where a model directory keeps each precision; `packed` is fp16 without padding."""
 
-_ON_CPU = ("int8", "fp32")
-"""The first that exists is used."""
-
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
     # Layer norms sum in float32, in a float16 graph too; float32 products are not rounded.
@@ -43,25 +39,35 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 """ONNX Runtime's name and the options of each provider, by the name it has here."""
 
-Feeds = Mapping[str, npt.NDArray[np.int32]]
+RUNS_ON = {
+    "int8": ("cpu",),
+    "fp32": ("cpu", "cuda", "tensorrt"),
+    "fp16": ("cuda", "tensorrt"),
+    "packed": ("cuda",),
+}
+"""The providers that a precision is meant for; on a CPU the fastest comes first."""
 
 
-def load_session(model_dir: Path, *, precision: str | None = None, threads: int = 1) -> Predict:
-    """Open a model directory's ONNX file.
+def precisions_on(provider: str) -> list[str]:
+    """Keys of `ONNX_FILES` that a provider runs."""
+    return [precision for precision, providers in RUNS_ON.items() if provider in providers]
+
+
+def load_session(model_dir: Path, *, threads: int = 1) -> Predict:
+    """Open a model directory's ONNX file: the fastest on a CPU that is there.
 
     Args:
         model_dir: A tagger's directory.
-        precision: A key of `ONNX_FILES` but `packed`; the fastest that is there when left out.
         threads: Cores one chunk is spread over. Several processes of one thread each get more done.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
-        ConfigError: Two ONNX Runtime packages are installed, or no such precision.
+        ConfigError: Two ONNX Runtime packages are installed.
         CheckpointError: The directory has no usable ONNX file, or one of another model.
     """
     check_onnxruntime()
     config = load_tagger_config(model_dir)
-    path = _find_onnx_file(model_dir, precision)
+    path = _find_onnx_file(model_dir)
     session = make_session(path, threads=threads)
     check_signature(session, len(config.id2label), path)
     return session_predict(session, config.encoder.max_positions)
@@ -85,7 +91,8 @@ def make_session(
         provider_options: Added to those of each provider.
 
     Raises:
-        ConfigError: A provider is unknown, not installed, or cannot be started.
+        ConfigError: A provider is unknown, or cannot be started.
+        MissingExtraError: A provider is not installed.
         CheckpointError: It is not an ONNX graph that this ONNX Runtime can run.
     """
     import onnxruntime
@@ -141,15 +148,13 @@ def check_providers(names: Sequence[str]) -> None:
     """Refuse providers that are unknown or not installed.
 
     Raises:
-        ConfigError: The first such name.
+        ConfigError: There is no such name.
+        MissingExtraError: The ONNX Runtime that is installed is built without it.
     """
     there = installed_providers()
     for name in names:
-        if name not in PROVIDERS:
-            hint = closest(name, PROVIDERS)
-            raise ConfigError(f"unknown provider {name!r}{hint}; known: {', '.join(PROVIDERS)}")
-        if name not in there:
-            raise ConfigError(
+        if check_name("provider", name, PROVIDERS) not in there:
+            raise MissingExtraError(
                 f"provider {name}: not in this ONNX Runtime, which has {', '.join(there)}; "
                 "for GPUs: pip uninstall onnxruntime, then pip install 'starencoder[gpu]'"
             )
@@ -215,62 +220,6 @@ def session_predict(session: "InferenceSession", max_positions: int) -> Predict:
     return predict
 
 
-def session_run(session: "InferenceSession") -> Callable[[Feeds], Probs]:
-    """A tagger's session as a function from its inputs to its probabilities."""
-
-    def run(feeds: Feeds) -> Probs:
-        probs: Probs = session.run(["probabilities"], dict(feeds))[0]
-        return probs
-
-    return run
-
-
-def batch_predict(run: Callable[[Feeds], Probs], *, packed: bool, pad_id: int) -> Predict:
-    """A graph that takes many chunks as a predict callable; all it is given is one batch.
-
-    Args:
-        run: From the graph's inputs to its probabilities.
-        packed: Whether the graph takes no padding (`model_packed.onnx`).
-        pad_id: The token of padding.
-    """
-
-    def predict(chunks: Sequence[Sequence[int]]) -> list[Probs]:
-        lengths = [len(chunk) for chunk in chunks]
-        probs = run(packed_feeds(chunks) if packed else padded_feeds(chunks, pad_id))
-        probs = probs.astype(np.float32, copy=False)
-        if packed:
-            return np.split(probs, np.cumsum(lengths[:-1]))
-        return [row[:length] for row, length in zip(probs, lengths, strict=True)]
-
-    return predict
-
-
-def padded_feeds(chunks: Sequence[Sequence[int]], pad_id: int) -> Feeds:
-    """Inputs of the fp32 and fp16 graphs for a batch of chunks, padded at the end."""
-    lengths = np.array([len(chunk) for chunk in chunks])
-    real = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(real.shape, pad_id, np.int32)
-    ids[real] = np.concatenate([np.asarray(chunk, np.int32) for chunk in chunks])
-    return {"input_ids": ids, "attention_mask": real.astype(np.int32)}
-
-
-def packed_feeds(chunks: Sequence[Sequence[int]]) -> Feeds:
-    """Inputs of the packed graph for a batch of chunks.
-
-    `token_offset` is how PackedAttention finds its chunks: as in a batch padded to the longest, the
-    places of all real tokens and then those of all padding.
-    """
-    lengths = np.array([len(chunk) for chunk in chunks])
-    real = np.arange(lengths.max()) < lengths[:, None]
-    places = np.arange(real.size, dtype=np.int32).reshape(real.shape)
-    return {
-        "input_ids": np.concatenate([np.asarray(chunk, np.int32) for chunk in chunks]),
-        "positions": np.nonzero(real)[1].astype(np.int32),
-        "token_offset": np.concatenate([places[real], places[~real]]).reshape(real.shape),
-        "cumulative_sequence_length": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
-    }
-
-
 def check_onnxruntime() -> None:
     """Make sure that exactly one ONNX Runtime is installed.
 
@@ -292,19 +241,15 @@ def check_onnxruntime() -> None:
         )
 
 
-def _find_onnx_file(model_dir: Path, precision: str | None) -> Path:
-    known = [name for name in ONNX_FILES if name != "packed"]
-    if precision is not None and precision not in known:
-        raise ConfigError(f"unknown precision {precision!r}; known: {', '.join(known)}")
-    wanted = _ON_CPU if precision is None else (precision,)
-    for name in wanted:
-        path = model_dir / ONNX_FILES[name]
-        if path.is_file():
-            return path
+def _find_onnx_file(model_dir: Path) -> Path:
+    files = [ONNX_FILES[precision] for precision in precisions_on("cpu")]
+    for file in files:
+        if (model_dir / file).is_file():
+            return model_dir / file
     refuse_lone_pickle(model_dir)
     raise CheckpointError(
-        f"{model_dir}: no {' or '.join(ONNX_FILES[name] for name in wanted)}; "
-        f"make one with: {export_command(model_dir / ONNX_FILES[wanted[0]])}"
+        f"{model_dir}: no {' or '.join(files)}; "
+        f"make one with: {export_command(model_dir / files[0])}"
     )
 
 

@@ -5,12 +5,11 @@ import functools
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from pii.decode import decode_spans
-from pii.detect import EMBEDDED_MODEL, check_model
+from pii.detect import check_model, model_folder
 from pii.labels import TAGS
 from pii.metrics import matches
 from pii.session import load_session
@@ -50,7 +49,7 @@ def load_teachers(models: Sequence[str]) -> tuple[Teach, str]:
         check_model(model)
         if model == "none":
             continue
-        directory = EMBEDDED_MODEL if model == "tiny" else Path(model)
+        directory = model_folder(model)
         tagger = load_tagger(directory, load_session(directory))
         digest = hashlib.sha256((directory / _TOKENIZER).read_bytes()).digest()
         groups.setdefault(digest, []).append(tagger)

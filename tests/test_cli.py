@@ -616,7 +616,7 @@ def test_export_writes_the_graphs_that_detect_then_uses(run):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("onnx", "model", "--precision", "fp8"), "invalid choice: 'fp8'"),
+        (("onnx", "model", "--precision", "fp8"), "unknown precision 'fp8'"),
         (("onnx", "missing"), "missing: no such model directory"),
         (("quantize", "missing"), "missing: no such model directory"),
         (("quantize", "model", "--activations", "both"), "invalid choice: 'both'"),

@@ -17,9 +17,10 @@ import pytest
 from pyarrow import parquet
 
 import cli
-from export import devices
+from export import gpu_engine
 from export.batching import BatchPlan, batch_shapes, batched_predict
-from export.devices import parse_device, serve_model
+from export.devices import serve_model
+from export.gpu_engine import parse_device
 from export.scan import local_engine, plan_scan, scan
 from export.scanner import ScanConfig
 from pii.detect import EMBEDDED_MODEL
@@ -398,8 +399,8 @@ def test_scan_refuses_a_gpu_that_it_cannot_use_before_it_writes_anything(shards,
 @pytest.fixture
 def gpus(monkeypatch):
     """GPUs that are none, as far as the command can tell."""
-    monkeypatch.setattr(devices, "check_gpu", lambda model: embedded_plan())
-    monkeypatch.setattr(devices, "open_cuda", open_row_by_row)
+    monkeypatch.setattr(gpu_engine, "check_gpu", lambda model: embedded_plan())
+    monkeypatch.setattr(gpu_engine, "open_cuda", open_row_by_row)
 
 
 def test_scan_on_gpus_says_so_in_its_account_and_is_not_mixed_with_a_cpu(
@@ -433,7 +434,7 @@ def test_a_dry_run_measures_on_the_gpu(shards, tmp_path, capsys, gpus):
 
 
 def test_a_scan_whose_gpu_is_lost_ends_with_code_4(shards, tmp_path, capsys, gpus, monkeypatch):
-    monkeypatch.setattr(devices, "open_cuda", open_lost)
+    monkeypatch.setattr(gpu_engine, "open_cuda", open_lost)
     monkeypatch.setenv("LOST_GPU", str(tmp_path))
     for index in range(2):
         (tmp_path / f"fail-{index}").touch()
@@ -445,5 +446,7 @@ def test_a_scan_whose_gpu_is_lost_ends_with_code_4(shards, tmp_path, capsys, gpu
 
 
 def test_devices_load_neither_torch_nor_transformers():
-    code = "import export.devices, sys; sys.exit(bool({'torch', 'transformers'} & {*sys.modules}))"
+    code = (
+        "import export.gpu_engine, sys; sys.exit(bool({'torch', 'transformers'} & {*sys.modules}))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

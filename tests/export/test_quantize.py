@@ -81,7 +81,7 @@ def test_a_column_of_zeros_stays_zero():
 
 
 def test_a_chunk_gets_the_same_bits_alone_in_any_batch_and_in_any_order(tagger):
-    predict = load_session(tagger, precision="int8")
+    predict = load_session(tagger)
     config = load_tagger(tagger)[1].encoder
     chunks = [*probe_chunks(config), [5] * 128, [7]]
     alone = [predict([chunk])[0] for chunk in chunks]
@@ -114,7 +114,7 @@ def test_int8_stays_near_torch(changes, activations, tmp_path):
     directory = make_tagger(tmp_path, **changes)
     done = export_int8(directory, activations=activations)
     assert done.path == directory / "onnx" / "model_int8.onnx"
-    stated = done.forms[activations].difference
+    stated = done.variants[activations].difference
     chunks = probe_chunks(load_tagger(directory)[1].encoder, seed=3)
     reference, int8 = load_torch_predict(directory), load_session(directory)
     found = compare(reference, int8, chunks)
@@ -202,7 +202,7 @@ def test_calibration_finds_the_range_of_every_activation(tagger):
 @pytest.mark.parametrize(("activations", "other"), [("dynamic", "static"), ("static", "dynamic")])
 def test_a_graph_that_lost_a_fusion_is_refused(activations, other, tmp_path, monkeypatch):
     directory = make_tagger(tmp_path)
-    expected = export.quantize.expected_operators
+    expected = export.quantize.expected_int8_operators
 
     def one_more(config, *, static):
         counts = expected(config, static=static)
@@ -210,7 +210,7 @@ def test_a_graph_that_lost_a_fusion_is_refused(activations, other, tmp_path, mon
         changed = static == (activations == "static")
         return {**counts, name: counts[name] + 1} if changed else counts
 
-    monkeypatch.setattr(export.quantize, "expected_operators", one_more)
+    monkeypatch.setattr(export.quantize, "expected_int8_operators", one_more)
     with pytest.raises(ParityError, match=rf"\({activations}\), not written: .* 6 .*expected 7"):
         export_int8(directory)
     assert not (directory / "onnx").exists()
@@ -218,12 +218,12 @@ def test_a_graph_that_lost_a_fusion_is_refused(activations, other, tmp_path, mon
 
 def test_both_forms_are_compared_whichever_is_written(tagger):
     done = export_int8(tagger)
-    assert list(done.forms) == ["float32", *ACTIVATIONS]
+    assert list(done.variants) == ["float32", *ACTIVATIONS]
     assert done.activations == "dynamic"
-    assert done.forms["dynamic"].size == done.path.stat().st_size
-    assert done.forms["float32"].size > 2 * done.forms["static"].size
-    assert all(form.rate > 0 and form.f1 is None for form in done.forms.values())
-    assert done.forms["float32"].difference.largest < 1e-4
+    assert done.variants["dynamic"].size == done.path.stat().st_size
+    assert done.variants["float32"].size > 2 * done.variants["static"].size
+    assert all(each.rate > 0 and each.f1 is None for each in done.variants.values())
+    assert done.variants["float32"].difference.largest < 1e-4
 
 
 def gold_file(folder):
@@ -240,7 +240,7 @@ def made_up_scores(monkeypatch):
         [{"NAME": 0.9, "KEY": 0.5}, {"NAME": 0.85, "KEY": 0.5}, {"NAME": 0.896, "KEY": 0.51}]
     )
 
-    def next_scores(directory, probabilities, documents):
+    def next_scores(directory, predict, documents):
         assert [document.id for document in documents] == ["d"]
         return next(scores)
 
