@@ -773,8 +773,10 @@ def _engine(
     arguments: argparse.Namespace, config: "ScanConfig", devices: tuple[int, ...]
 ) -> "Callable[[], contextlib.AbstractContextManager[Engine]]":
     """What opens the engine that was chosen; refused at once where it cannot be had."""
+    from export.cuda import gpu_plan
     from export.gpu_engine import check_gpu, cuda_engine
     from export.scan import local_engine
+    from pii.detect import model_folder
     from pii.workers import default_jobs
 
     if check_name("engine", arguments.engine or "local", _ENGINES) == "local":
@@ -784,12 +786,15 @@ def _engine(
         workers = arguments.workers or default_jobs()
         if devices:
             check_gpu(config.model)
-        local = cuda_engine(workers, devices, say=_say) if devices else local_engine(workers)
+        on_gpu = cuda_engine(workers, devices, say=_say) if devices else None
+        local = on_gpu or local_engine(workers, say=_say)
         return lambda: contextlib.nullcontext(local)
     if arguments.dry_run and arguments.workers is None:
         raise ConfigError("--dry-run with --engine ray needs --workers: how many there would be")
-    if len(devices) > 1:
-        raise ConfigError("--engine ray gives each worker its GPUs: say --device cuda")
+    if devices:
+        if arguments.device != "cuda":
+            raise ConfigError("--engine ray gives each worker its GPUs: say --device cuda")
+        gpu_plan(model_folder(config.model))  # whether there is a file for GPUs
     if arguments.worker_gpus is not None and not devices:
         raise ConfigError("--worker-gpus goes with --device cuda")
     cpus = 1.0 if arguments.worker_cpus is None else arguments.worker_cpus
@@ -823,6 +828,8 @@ def _scan_config(arguments: argparse.Namespace, *, on_gpu: bool) -> "ScanConfig"
     mode = check_name("mode", option("mode", "redact"), MODES)
     if arguments.from_spans and mode != "redact":
         raise ConfigError("--from-spans goes with --mode redact")
+    if arguments.operator and mode != "redact":
+        raise ConfigError("--operator goes with --mode redact")
     if arguments.drop_unselected and not arguments.languages:
         raise ConfigError("--drop-unselected goes with --languages")
     if arguments.limit is not None and arguments.limit < 1:
@@ -840,7 +847,10 @@ def _scan_config(arguments: argparse.Namespace, *, on_gpu: bool) -> "ScanConfig"
         include_examples=chosen.include_examples,
         operator=check_name("operator", option("operator", "tag"), _OPERATORS),
         columns=ColumnNames(
-            text=option("text_column", "content"), language=option("language_column", None)
+            text=option("text_column", "content"),
+            language=option("language_column", None),
+            languages_matter=bool(arguments.languages),
+            spans_replaced=bool(arguments.from_spans),
         ),
         languages=tuple(arguments.languages or ()),
         drop_unselected=arguments.drop_unselected,
@@ -889,6 +899,10 @@ def _tell_account(account: "Account", plan: "Plan", output: Path) -> int:
         + (f": {by_label}" if by_label else "")
         + "\n"
     )
+    for language in plan.config.languages:
+        if tally.rows_in and language not in tally.languages:
+            others = ", ".join(name for name, _ in tally.unselected.most_common(5))
+            _say(f"no row has the language {language!r}; the others have {others or 'none'}")
     if tally.not_scanned:
         _write("not scanned: " + _listed(tally.not_scanned) + "\n")
     _write(f"account: {shown_path(account.manifest)}\n")

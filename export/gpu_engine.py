@@ -79,7 +79,7 @@ def cuda_engine(jobs: int, devices: Sequence[int], *, say: Callable[[str], objec
     def run(config: ScanConfig, units: Sequence[Unit]) -> Generator[Outcome, None, None]:
         with (
             serve_cuda(config.model, devices, say=say) as predict,
-            contextlib.closing(local_engine(jobs, predict)(config, units)) as outcomes,
+            contextlib.closing(local_engine(jobs, predict, say=say)(config, units)) as outcomes,
         ):
             yield from outcomes
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from export.rows import Row, open_column
+from export.rows import Row, StringColumn, open_column
 from export.scanner import ScanConfig, ScannedRow, Scanner
 from export.shards import (
     MODIFIED_COLUMN,
@@ -29,7 +29,6 @@ from export.shards import (
     output_schema,
 )
 from export.tally import Tally
-from export.texts import bytes_of
 from pii.spans import Span
 from pii.tagger import Predict
 from starencoder.errors import OutputError, reason_of
@@ -148,15 +147,12 @@ class UnitScanner:
                     own, spans = next(rows, (None, None))
                     if spans is None or own != value:
                         raise Unreadable(
-                            f"row group {unit.group} has other texts than {self._config.from_spans}"
-                            "; annotate it again"
+                            f"has other texts than {self._config.from_spans}; annotate it again"
                         )
                     found.append(_spans_of(spans))
                 yield batch, found
             if next(rows, None) is not None:
-                raise Unreadable(
-                    f"row group {unit.group} has fewer rows than when it was annotated"
-                )
+                raise Unreadable("has fewer rows than when it was annotated")
 
     def _scan_batch(
         self,
@@ -178,6 +174,7 @@ class UnitScanner:
             row, reason = None, ""
             if config.languages and language not in config.languages:
                 reason = NOT_SELECTED
+                tally.unselected[language] += 1
                 if config.drop_unselected:
                     dropped.add(index)
             elif limit is not None and tally.scanned >= limit:
@@ -207,7 +204,11 @@ class UnitScanner:
         tally.rows_out += len(kept)
         new = {index: row.new for index, row in scanned.items() if row.new is not None}
         tally.modified += len(new)
-        texts = column.replaced(kept, new) if new or dropped else batch.column(config.columns.text)
+        texts = batch.column(config.columns.text)
+        if new:
+            texts = column.replaced(kept, new)
+        elif dropped:
+            texts = texts.take(pa.array(kept, pa.int64()))
         return _output_batch(batch, schema, config.columns.text, texts, kept, scanned, new)
 
 
@@ -225,7 +226,7 @@ def _languages(batch: pa.RecordBatch, column: str | None) -> list[str]:
         return [NO_LANGUAGE] * batch.num_rows
     return [
         (str(value, "utf-8", "replace") if value is not None else "") or NO_LANGUAGE
-        for value in bytes_of(batch.column(column))
+        for value in StringColumn(batch.column(column)).values
     ]
 
 

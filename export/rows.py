@@ -93,12 +93,14 @@ Row = TextRow | LongRow | EventsRow
 
 
 class StringColumn:
-    """A batch's column of strings or large strings."""
+    """A batch's column of strings, in any of Arrow's forms."""
 
     def __init__(self, array: pa.Array) -> None:
         """Look at the bytes of each row."""
-        self._array = array
-        self.values: Sequence[memoryview | None] = bytes_of(array)
+        self._kind = array.type
+        plain = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+        self._strings = array if plain else array.cast(pa.large_string())
+        self.values: Sequence[memoryview | None] = bytes_of(self._strings)
         """Of each row; None for null."""
 
     def size(self, row: int) -> int:
@@ -127,7 +129,7 @@ class StringColumn:
                 builder.append_null()
             else:
                 builder.append(value)
-        return builder.finish(self._array.type)
+        return builder.finish(self._strings.type).cast(self._kind)
 
 
 class EventsColumn:

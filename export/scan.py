@@ -153,7 +153,7 @@ def _find_spans(
     """The shards of an earlier scan that belong to some; those without one are unreadable."""
     files = find_shards([config.from_spans])
     found: dict[str, ShardFile] = {}
-    names = ColumnNames(text=config.columns.text)
+    names = ColumnNames(text=config.columns.text, spans_replaced=True)
     for file, shard in read_shards([f for f in files if f.relative in shards], names):
         if isinstance(shard, Shard) and shard.rows == shards[file.relative].rows:
             found[file.relative] = file
@@ -216,12 +216,18 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def local_engine(jobs: int, predict: Predict | None = None) -> Engine:
+def local_engine(
+    jobs: int,
+    predict: Predict | None = None,
+    *,
+    say: Callable[[str], object] = lambda message: None,
+) -> Engine:
     """Processes on this machine; one job: this process.
 
     Args:
         jobs: Their number.
         predict: See `UnitScanner`; it is pickled.
+        say: Told of each row group that has to be scanned again, and why.
     """
 
     def run(config: ScanConfig, units: Sequence[Unit]) -> Generator[Outcome, None, None]:
@@ -231,7 +237,12 @@ def local_engine(jobs: int, predict: Predict | None = None) -> Engine:
         with closing(run_unordered(start, units, jobs=jobs)) as results:
             for index, result in results:
                 if isinstance(result, Crash):
-                    crashed.append(units[index])
+                    unit = units[index]
+                    say(
+                        f"{shown_path(unit.file.relative)}: row group {unit.group} is scanned "
+                        f"again: {result.reason}"
+                    )
+                    crashed.append(unit)
                 else:
                     yield units[index], result
         # Again, each alone: what ran out of memory beside others may not do so then.

@@ -1,7 +1,9 @@
 """Parquet shards: find them, see what they hold, and read their row groups."""
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,6 +87,10 @@ class ColumnNames:
     text: str = "content"
     language: str | None = None
     """None: the first of `LANGUAGE_COLUMNS` that is there."""
+    languages_matter: bool = False
+    """A shard without such a column cannot be scanned."""
+    spans_replaced: bool = False
+    """A shard may have the columns that a scan adds."""
 
 
 def find_shards(inputs: Sequence[str]) -> list[ShardFile]:
@@ -137,7 +143,11 @@ def _raise(error: OSError) -> None:
 
 
 def _local_file(path: Path, relative: str) -> ShardFile:
-    status = path.stat()
+    """A file as it is; one that is gone, such as the target of a link, has no size and no date."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ShardFile(address=str(path), relative=relative, size=0, changed="")
     changed = str(status.st_mtime_ns)
     return ShardFile(address=str(path), relative=relative, size=status.st_size, changed=changed)
 
@@ -209,6 +219,8 @@ def open_shard(address: str) -> Iterator[BinaryIO]:
         OSError: It cannot be opened or, while it is open, read.
     """
     if "://" not in address:
+        if not stat.S_ISREG(Path(address).stat().st_mode):  # a pipe would keep us waiting for ever
+            raise OSError(errno.EINVAL, "not a regular file")
         with Path(address).open("rb") as file:
             yield file
         return
@@ -308,15 +320,24 @@ def text_field(schema: pa.Schema, names: ColumnNames) -> pa.Field:
         Unreadable: It, or the language column that was named, is missing, there twice, or holds
             something else than strings.
     """
+    added = [name for name in (SPANS_COLUMN, MODIFIED_COLUMN) if name in schema.names]
+    if added and not names.spans_replaced:
+        raise Unreadable(
+            f"has a column {added[0]} already; scan the original, or redact with --from-spans"
+        )
     for name in (names.text, *([names.language] if names.language else [])):
         count = schema.names.count(name)
         if count != 1:
             found = "no" if count == 0 else f"{count} times the"
             raise Unreadable(f"{found} column {name}; it has {', '.join(schema.names)}")
         kind = schema.field(name).type
-        is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not (is_string or (name == names.text and is_events(kind))):
+        if not (is_strings(kind) or (name == names.text and is_events(kind))):
             raise Unreadable(f"column {name} holds {kind}; expected strings")
+    if names.languages_matter and language_column(schema, names) is None:
+        raise Unreadable(
+            f"no column with strings called {', '.join(LANGUAGE_COLUMNS)}; "
+            "name the one that holds the languages"
+        )
     return schema.field(names.text)
 
 
@@ -325,9 +346,21 @@ def language_column(schema: pa.Schema, names: ColumnNames) -> str | None:
     if names.language is not None:
         return names.language
     for name in LANGUAGE_COLUMNS:
-        if schema.names.count(name) == 1 and pa.types.is_string(schema.field(name).type):
+        if schema.names.count(name) == 1 and is_strings(schema.field(name).type):
             return name
     return None
+
+
+def is_strings(kind: pa.DataType) -> bool:
+    """Whether a column holds strings, in any of Arrow's forms, or nothing but nulls."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )
 
 
 def output_schema(schema: pa.Schema) -> pa.Schema:
@@ -395,7 +428,7 @@ def iter_batches(
         try:
             batch = next(batches, None)
         except (OSError, pa.ArrowException) as error:
-            raise Unreadable(f"row group {group} is damaged") from error
+            raise Unreadable("is damaged") from error
         if batch is None:
             return
         yield batch

@@ -23,6 +23,8 @@ class Tally:
     """UTF-8 bytes of the scanned texts."""
     not_scanned: Counter[str] = field(default_factory=Counter)
     """Rows by reason; those in the output and those that were left out of it."""
+    unselected: Counter[str] = field(default_factory=Counter)
+    """Rows whose language was not selected, by language."""
     forms: Counter[str] = field(default_factory=Counter)
     """Scanned rows by the form of their text; see `export.forms`."""
     languages: dict[str, Counter[str]] = field(default_factory=dict)
@@ -35,6 +37,7 @@ class Tally:
         for name in ("rows_in", "rows_out", "scanned", "modified", "text_bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.not_scanned.update(other.not_scanned)
+        self.unselected.update(other.unselected)
         self.forms.update(other.forms)
         for language, counts in other.languages.items():
             self.languages.setdefault(language, Counter()).update(counts)
@@ -61,6 +64,7 @@ class Tally:
             "modified": self.modified,
             "text_bytes": self.text_bytes,
             "not_scanned": dict(sorted(self.not_scanned.items())),
+            "unselected": dict(sorted(self.unselected.items())),
             "forms": dict(sorted(self.forms.items())),
             "languages": {
                 language: {key: counts[key] for key in ("rows", *LABELS) if counts[key]}
@@ -73,6 +77,7 @@ class Tally:
     def from_json(cls, values: Mapping[str, object]) -> "Tally":
         """Read what `to_json` gave."""
         tally = cls(**values)  # type: ignore[arg-type]
-        tally.not_scanned, tally.forms = Counter(tally.not_scanned), Counter(tally.forms)
+        for name in ("not_scanned", "unselected", "forms"):
+            setattr(tally, name, Counter(getattr(tally, name)))
         tally.languages = {name: Counter(counts) for name, counts in tally.languages.items()}
         return tally

@@ -1450,6 +1450,7 @@ def test_a_dry_run_writes_nothing_and_says_how_long_it_takes(run):
         (["--mode", "redakt"], "unknown mode 'redakt' (did you mean redact?)"),
         (["--mode", "annotate", "--from-spans", "x"], "--from-spans goes with --mode redact"),
         (["--drop-unselected"], "--drop-unselected goes with --languages"),
+        (["--mode", "annotate", "--operator", "tag"], "--operator goes with --mode redact"),
         (["--limit", "0"], "--limit must be 1 or more"),
         (["--workers", "0"], "--workers must be 1 or more"),
         (["--price", "1"], "--price is 0 or more, and goes with --dry-run"),
@@ -1480,6 +1481,15 @@ def test_settings_of_scans_come_from_the_settings_file(run):
     done = run("scan", "in", "--output", "out", "--workers", 1)
     assert done.code == 0
     assert b"2 rows scanned, 0 modified; 2 spans" in done.out
+
+
+def test_a_language_that_no_row_has_is_told(run):
+    import pyarrow as pa
+
+    shard("in/a.parquet", lang=pa.array(["Python", "Go", "Python"]))
+    done = run("scan", "in", "--output", "out", *NONE, "--workers", 1, "--languages", "python")
+    assert done.code == 0
+    assert done.messages == ["no row has the language 'python'; the others have Python, Go"]
 
 
 @posix_only
@@ -1524,7 +1534,8 @@ def test_status_of_a_scan_and_of_a_pretraining_run_is_one_command(run):
     assert tree("out") == before
     write("run/lock", "")
     assert run("status", "run").out.split() == [b"run", b"not", b"started"]
-    assert run("status", "in").messages == ["in: no pretraining run; give the run.output of one"]
+    (said,) = run("status", "in").messages
+    assert said.startswith("in: no pretraining run and no scan's output; give")
 
 
 def test_a_report_of_a_scan_and_of_a_pretraining_run_is_one_command(run):

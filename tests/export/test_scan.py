@@ -150,6 +150,47 @@ def test_columns_of_every_type_come_out_as_they_went_in(tmp_path):
     assert found.schema.metadata == {b"mine": b"kept"}
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.dictionary(pa.int8(), pa.string()), pa.string_view(), pa.large_string()]
+)
+def test_strings_of_any_arrow_type_are_scanned_and_keep_it(tmp_path, kind):
+    texts = [*TEXTS, None]
+    languages = pa.array(["C", "Go", None, "C", "C", "Go"]).cast(kind)
+    table = pa.table({"lang": languages, "content": pa.array(texts).cast(kind)})
+    write(tmp_path / "in.parquet", table, rows=6)
+    config = dataclasses.replace(PATTERNS, languages=("C",))
+
+    run([tmp_path / "in.parquet"], tmp_path / "out", config)
+
+    out = parquet.read_table(tmp_path / "out" / "in.parquet")
+    assert out.schema.field("content").type == kind
+    redactor = Redactor("none")
+    assert out["content"].to_pylist() == [
+        redactor.redact(text).text if language == "C" else text
+        for text, language in zip(texts, languages.to_pylist(), strict=True)
+    ]
+
+
+def test_a_column_of_nulls_alone_is_no_problem(tmp_path):
+    write(tmp_path / "in.parquet", pa.table({"content": pa.nulls(3)}))
+    account = run([tmp_path / "in.parquet"], tmp_path / "out")
+    assert account.tally.not_scanned == {"null": 3}
+
+
+def test_selecting_languages_needs_a_column_that_says_them(tmp_path):
+    write(tmp_path / "in.parquet", table_of(TEXTS, lang=[1, 2, 3, 4, 5]))
+    columns = ColumnNames(languages_matter=True)
+    config = dataclasses.replace(PATTERNS, languages=("C",), columns=columns)
+    with pytest.raises(ConfigError, match="no column with strings called lang, "):
+        run([tmp_path / "in.parquet"], tmp_path / "out", config)
+
+
+def test_the_columns_of_an_earlier_scan_are_not_replaced_unasked(tmp_path):
+    write(tmp_path / "in.parquet", table_of(TEXTS, pii_spans=["mine"] * 5))
+    with pytest.raises(ConfigError, match="has a column pii_spans already"):
+        run([tmp_path / "in.parquet"], tmp_path / "out")
+
+
 def test_datasets_reads_what_a_scan_of_its_own_shards_wrote(tmp_path):
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
@@ -230,7 +271,8 @@ def test_redacting_from_spans_gives_what_redacting_at_once_gives_but_for_the_sco
 ):
     run([shards], tmp_path / "spans", ANNOTATE)
     run([shards], tmp_path / "direct")
-    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "spans"))
+    columns = ColumnNames(spans_replaced=True)
+    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "spans"), columns=columns)
 
     run([shards], tmp_path / "later", later)
 
@@ -591,7 +633,7 @@ def empty_file(path):
     [
         (break_footer, "not a parquet file, or damaged"),
         (empty_file, "not a parquet file, or damaged"),
-        (break_page, "row group 1 is damaged"),
+        (break_page, "row group 1: is damaged"),
         (without_column, "no column content; it has text"),
         (with_numbers, "column content holds int64; expected strings"),
         (with_structs, "column content holds struct<a: string>; expected strings"),
@@ -644,6 +686,18 @@ def test_a_name_that_is_not_text_is_kept(tmp_path):
     account = run([tmp_path / "in"], tmp_path / "out")
     assert account.shards == 1
     assert (tmp_path / "out" / name).is_file()
+
+
+@linux_only
+def test_what_is_no_file_is_named_and_the_others_are_scanned(shards, tmp_path):
+    os.mkfifo(shards / "pipe.parquet")
+    (shards / "link.parquet").symlink_to("nowhere.parquet")
+    account = run([shards], tmp_path / "out")
+    assert account.shards == 2
+    assert account.problems == {
+        "link.parquet": "cannot be read (No such file or directory)",
+        "pipe.parquet": "cannot be read (not a regular file)",
+    }
 
 
 def test_hidden_files_and_earlier_outputs_own_files_are_no_shards(shards, tmp_path):
