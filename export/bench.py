@@ -163,7 +163,7 @@ def run_bench(
         threads: Of one call, and of the peer's too.
 
     Raises:
-        ConfigError: A provider is not there.
+        MissingExtraError, ConfigError: A provider is not there, or does not start.
         CheckpointError: There is neither a graph nor a checkpoint to make one from.
     """
     config = load_tagger_config(directory).encoder
