@@ -29,6 +29,7 @@ from pyarrow import parquet
 
 from benchmarks.speed import MEGABYTE, cpu_name, sample
 from export.batching import Runner, Shape, batched_predict, pad_batch
+from export.bench import load_pipeline
 from export.cuda import check_cuda, gpu_plan, open_cuda
 from pii.detect import load_detector
 from pii.tagger import load_tagger, tokenize_document
@@ -167,23 +168,7 @@ def text_to_spans(runner: Runner, model: Path, texts: Sequence[str], device: int
 
 def pipeline_seconds(model: Path, texts: Sequence[str], device: int) -> tuple[float, int]:
     """The pipeline at its best: seconds, and the size of its batches."""
-    import torch
-    from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
-
-    config = load_tagger_config(model)
-    longest = min(512, config.encoder.max_positions)
-    tokenizer = AutoTokenizer.from_pretrained(model, model_max_length=longest)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.encoder.pad_id)
-    weights = AutoModelForTokenClassification.from_pretrained(model, dtype=torch.float16)
-    run = pipeline(
-        "token-classification",
-        model=weights,
-        tokenizer=tokenizer,
-        device=device if torch.cuda.is_available() else -1,
-        aggregation_strategy="simple",
-        stride=longest // 4,  # as our chunks overlap
-    )
+    run = load_pipeline(model, f"cuda:{device}")
     in_order = sorted((text for text in texts if text.strip()), key=len)
 
     def seconds(some: list[str], size: int) -> float:

@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.batching import Feeds, batch_predict, packed_feeds, padded_feeds, session_run
+from export.batching import (
+    Feeds,
+    batch_predict,
+    batched_predict,
+    packed_feeds,
+    padded_feeds,
+    session_run,
+)
+from export.cuda import CUDA, batch_plan, cuda_predict
 from export.parity import iter_texts
 from pii.detect import EMBEDDED_MODEL, Detector
 from pii.labels import OPERATING_POINTS
@@ -32,12 +40,12 @@ from pii.session import (
     precisions_on,
     session_predict,
 )
-from pii.tagger import Predict, Tagger, load_tagger, tokenize_document
-from starencoder.config import WEIGHTS_FILE, EncoderConfig, load_tagger_config
+from pii.tagger import Predict, Probs, Tagger, load_tagger, tokenize_document
+from starencoder.config import CONFIG_FILE, WEIGHTS_FILE, EncoderConfig, load_tagger_config
 from starencoder.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from transformers import TokenClassificationPipeline
 
 PEERS = ("transformers",)
 
@@ -52,6 +60,9 @@ ROUNDS = 2
 
 _SECONDS = 0.5
 """Spent on one row of the model's table."""
+
+_GPU = 0
+"""The one that is measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,29 +163,14 @@ def run_bench(
         threads: Of one call, and of the peer's too.
 
     Raises:
-        ConfigError: A provider is not there.
+        MissingExtraError, ConfigError: A provider is not there, or does not start.
         CheckpointError: There is neither a graph nor a checkpoint to make one from.
     """
     config = load_tagger_config(directory).encoder
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     with tempfile.TemporaryDirectory() as folder:
-        graphs = {
-            (provider, precision): path
-            for provider in providers
-            for precision in precisions_on(provider)
-            if (path := _graph(directory, precision, Path(folder))) is not None
-        }
-        if not graphs:
-            raise CheckpointError(
-                f"{directory}: no graph for {', '.join(providers)} and no {WEIGHTS_FILE} to make "
-                f"one from; make one with: starencoder export onnx {directory}"
-            )
-        # Whatever provider is missing is told before anything is measured.
-        sessions = {
-            key: make_session(path, threads=threads, providers=_with_rest(key[0]))
-            for key, path in graphs.items()
-        }
-        engines = _our_engines(directory, sessions, config, threads)
+        graphs = _graphs(directory, providers, Path(folder))
+        engines = _our_engines(directory, graphs, threads)
         tokenizer = load_tagger(directory, _nothing).tokenizer
         ids = np.concatenate([tokenize_document(text, tokenizer)[0] for text in texts])
         if "transformers" in against:
@@ -182,7 +178,6 @@ def run_bench(
                 engines |= _pipelines(directory, provider, threads)
         text_rates = _text_rates(engines, texts, len(ids), megabytes)
         engines.clear()
-        sessions.clear()
         model_rates = [
             rate
             for (provider, precision), path in graphs.items()
@@ -206,10 +201,29 @@ def _nothing(chunks: Sequence[Sequence[int]]) -> list[Any]:
     raise AssertionError("only the tokenizer is used")
 
 
+def _graphs(directory: Path, providers: Sequence[str], folder: Path) -> dict[tuple[str, str], Path]:
+    """The files of all providers and precisions; those that the directory lacks go to `folder`."""
+    graphs = {
+        (provider, precision): path
+        for provider in providers
+        for precision in precisions_on(provider)
+        if (path := _graph(directory, precision, folder)) is not None
+    }
+    if not graphs:
+        raise CheckpointError(
+            f"{directory}: no graph for {', '.join(providers)} and no {WEIGHTS_FILE} to make "
+            f"one from; make one with: starencoder export onnx {directory}"
+        )
+    return graphs
+
+
 def _graph(directory: Path, precision: str, folder: Path) -> Path | None:
     path = directory / ONNX_FILES[precision]
     if path.is_file():
         return path
+    made = folder / ONNX_FILES[precision]
+    if made.is_file():  # of another provider
+        return made
     if not (directory / WEIGHTS_FILE).is_file():
         return None
     from export.half_graph import build_half_graph
@@ -222,7 +236,9 @@ def _graph(directory: Path, precision: str, folder: Path) -> Path | None:
         graph = (build_float_graph if precision == "fp32" else build_int8_graph)(weights)
     else:
         graph = build_half_graph(weights, packed=precision == "packed")
-    made = folder / path.name
+    # A tagger's directory too, as far as a graph needs it.
+    made.parent.mkdir(exist_ok=True)
+    shutil.copy(directory / CONFIG_FILE, folder)
     made.write_bytes(graph)
     return made
 
@@ -239,15 +255,11 @@ _Engines = dict[tuple[str, str, str], Callable[[Sequence[str]], int]]
 """From (engine, provider, precision) to what finds spans in texts and returns their number."""
 
 
-def _our_engines(
-    directory: Path,
-    sessions: Mapping[tuple[str, str], "InferenceSession"],
-    config: EncoderConfig,
-    threads: int,
-) -> _Engines:
+def _our_engines(directory: Path, graphs: Mapping[tuple[str, str], Path], threads: int) -> _Engines:
+    # Whatever provider does not start is told before anything is measured.
+    predicts = {key: _predict(path, *key, threads) for key, path in graphs.items()}
     engines: _Engines = {}
-    for (provider, precision), session in sessions.items():
-        predict = _predict(session, provider, precision, config)
+    for (provider, precision), predict in predicts.items():
         tagger = load_tagger(directory, predict)
         engines["starencoder", provider, precision] = _finder(tagger)
         if provider == "cpu":
@@ -258,12 +270,28 @@ def _our_engines(
     return engines
 
 
-def _predict(
-    session: "InferenceSession", provider: str, precision: str, config: EncoderConfig
-) -> Predict:
+def _predict(path: Path, provider: str, precision: str, threads: int) -> Predict:
+    """As `detect` or `scan` calls a graph, if they use it; else batched alike."""
+    model_dir = path.parent.parent
+    if (provider, precision) == (CUDA, "fp16"):
+        return cuda_predict(model_dir, _GPU)
+    plan = batch_plan(model_dir)
+    session = make_session(path, threads=threads, providers=_with_rest(provider))
     if provider == "cpu":
-        return session_predict(session, config.max_positions)
-    return batch_predict(session_run(session), packed=precision == "packed", pad_id=config.pad_id)
+        return session_predict(session, plan.shapes[-1].seq)
+    run = session_run(session)
+    if precision != "packed":
+        return batched_predict(
+            lambda ids, mask: run({"input_ids": ids, "attention_mask": mask}), plan
+        )
+    whole = batch_predict(run, packed=True, pad_id=plan.pad_id)
+    rows = plan.shapes[-1].rows
+
+    def predict(chunks: Sequence[Sequence[int]]) -> list[Probs]:
+        firsts = range(0, len(chunks), rows)
+        return [probs for first in firsts for probs in whole(chunks[first : first + rows])]
+
+    return predict
 
 
 def _finder(tagger: Tagger) -> Callable[[Sequence[str]], int]:
@@ -273,53 +301,61 @@ def _finder(tagger: Tagger) -> Callable[[Sequence[str]], int]:
     def find(texts: Sequence[str]) -> int:
         return sum(
             span.score >= smallest[span.label]
-            for text in texts
-            for span in detector.tagged_spans(text)
+            for spans in detector.iter_tagged(texts)
+            for span in spans
         )
 
     return find
 
 
-def _pipelines(directory: Path, provider: str, threads: int) -> _Engines:
-    """Transformers' pipeline with our chunks and overlap, one engine per batch size.
+def load_pipeline(directory: Path, device: str) -> "TokenClassificationPipeline":
+    """Transformers' pipeline with the model's own chunks and overlap; on a GPU in float16.
+
+    Args:
+        directory: A tagger's, with its checkpoint.
+        device: `cpu` or, of a GPU, what torch calls it.
 
     Raises:
         CheckpointError: There is no checkpoint for it to read.
+        ImportError: Transformers is not installed.
     """
-    if not (directory / WEIGHTS_FILE).is_file():
-        raise CheckpointError(
-            f"{directory}: no {WEIGHTS_FILE}, which transformers reads; leave out --against"
-        )
     import torch
     from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
     from transformers.utils import logging
 
+    if not (directory / WEIGHTS_FILE).is_file():
+        raise CheckpointError(
+            f"{directory}: no {WEIGHTS_FILE}, which transformers reads; leave the peer out"
+        )
     logging.disable_progress_bar()
-    torch.set_num_threads(threads)
-    half = provider == "cuda"
-    dtype = torch.float16 if half else torch.float32
-    model = AutoModelForTokenClassification.from_pretrained(directory, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
     chunks = load_tagger(directory, _nothing).chunks
-    tokenizer.model_max_length = chunks.max_tokens + 2
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer.model_max_length = chunks.max_tokens + tokenizer.num_special_tokens_to_add()
+    if tokenizer.pad_token is None:
+        pad_id = load_tagger_config(directory).encoder.pad_id
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id)
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    return pipeline(
+        "token-classification",
+        model=AutoModelForTokenClassification.from_pretrained(directory, dtype=dtype),
+        tokenizer=tokenizer,
+        device=device,
+        aggregation_strategy="simple",
+        stride=chunks.max_tokens - chunks.stride,  # its word for the overlap
+    )
+
+
+def _pipelines(directory: Path, provider: str, threads: int) -> _Engines:
+    """The peer, one engine per batch size."""
+    import torch
+
+    torch.set_num_threads(threads)
+    peer = load_pipeline(directory, f"cuda:{_GPU}" if provider == CUDA else "cpu")
 
     def finder(batch: int) -> Callable[[Sequence[str]], int]:
-        peer = pipeline(
-            "token-classification",
-            model=model,
-            tokenizer=tokenizer,
-            device="cuda" if half else "cpu",
-            aggregation_strategy="simple",
-            stride=chunks.max_tokens - chunks.stride,
-            batch_size=batch,
-        )
+        return lambda texts: sum(map(len, peer(list(texts), batch_size=batch)))
 
-        def find(texts: Sequence[str]) -> int:
-            return sum(len(spans) for spans in peer(list(texts)))
-
-        return find
-
-    precision = "fp16" if half else "fp32"
+    precision = "fp16" if provider == CUDA else "fp32"
     return {
         (f"transformers, batch {batch}", provider, precision): finder(batch)
         for batch in PEER_BATCHES
@@ -434,8 +470,8 @@ def _memory(provider: str) -> float | None:
     command = shutil.which("nvidia-smi")
     if command is None:
         return None
-    arguments = [command, "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits", f"--id={_GPU}"]
+    done = subprocess.run([command, *query], capture_output=True, text=True, check=False)
     return float(done.stdout) if done.returncode == 0 else None
 
 

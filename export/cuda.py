@@ -69,6 +69,15 @@ def gpu_plan(model_dir: Path, *, token_budget: int = TOKEN_BUDGET) -> BatchPlan:
             f"{path}: not found, and a GPU needs it; {embedded}make it from the checkpoint with: "
             f"{export_command(path)}"
         )
+    return batch_plan(model_dir, token_budget=token_budget)
+
+
+def batch_plan(model_dir: Path, *, token_budget: int = TOKEN_BUDGET) -> BatchPlan:
+    """How chunks are batched for whatever computes a model.
+
+    Raises:
+        CheckpointError: The directory has no usable configuration.
+    """
     config = load_tagger_config(model_dir)
     return BatchPlan(
         shapes=batch_shapes(config.encoder.max_positions, token_budget=token_budget),

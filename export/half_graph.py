@@ -44,72 +44,18 @@ def build_half_graph(weights: TaggerWeights, *, packed: bool) -> bytes:
         CheckpointError: A weight does not fit float16.
     """
     graph = Graph(half=True)
-    words = graph.node(
-        "Gather",
-        [
-            graph.constant("word_table", weights.array("embeddings.word_embeddings.weight")),
-            "input_ids",
-        ],
-        "word_embedding",
-    )
-    table = graph.constant("position_table", weights.positions_and_segment())
+    words, positions = _embeddings(graph, weights, packed=packed)
     if packed:
-        positions = graph.node("Gather", [table, "positions"], "position_embedding")
-        operator, batch = "PackedAttention", ["token_offset", "cumulative_sequence_length"]
+        operator, lengths = "PackedAttention", ["token_offset", "cumulative_sequence_length"]
     else:
-        graph.constant("zero", np.array([0], np.int64))
-        seq = graph.node("Shape", ["input_ids"], "seq", start=1, end=2)
-        positions = graph.node("Slice", [table, "zero", seq, "zero"], "position_embedding")
         graph.constant("seq_axis", np.array([1], np.int64))
         # Attention takes the number of real tokens, as in `export.to_onnx`.
         operator = "Attention"
-        batch = [graph.node("ReduceSum", ["attention_mask", "seq_axis"], "lengths", keepdims=0)]
-
-    def skip_norm(name: str, value: str, skip: str, norm: str, bias: str | None) -> str:
-        weight, shift = weights.norm(norm)
-        inputs = [
-            value,
-            skip,
-            graph.constant(f"{name}.norm.weight", weight),
-            graph.constant(f"{name}.norm.bias", shift),
-        ]
-        if bias is not None:
-            inputs.append(graph.constant(f"{bias}.bias", weights.linear(bias)[1]))
-        epsilon = weights.config.layer_norm_eps
-        return graph.node("SkipLayerNormalization", inputs, name, epsilon=epsilon)
-
-    def product(name: str, value: str) -> str:
-        matrix = graph.constant(f"{name}.weight", weights.linear(name)[0])
-        return graph.node("MatMul", [value, matrix], f"{name}.product")
-
-    hidden = skip_norm("embedding", words, positions, "embeddings", None)
+        lengths = [graph.node("ReduceSum", ["attention_mask", "seq_axis"], "lengths", keepdims=0)]
+    hidden = _skip_norm(graph, weights, "embedding", words, positions, norm="embeddings")
     for index in range(weights.config.num_layers):
-        layer = f"encoder.layer.{index}"
-        matrix, bias = weights.query_key_value(index)
-        inputs = [
-            hidden,
-            graph.constant(f"{layer}.qkv.weight", matrix),
-            graph.constant(f"{layer}.qkv.bias", bias),
-            *batch,
-        ]
-        heads = weights.config.num_heads
-        context = graph.node(operator, inputs, f"{layer}.context", num_heads=heads)
-        name = f"{layer}.attention.output"
-        attended = skip_norm(
-            f"{layer}.attention",
-            product(f"{name}.dense", context),
-            hidden,
-            name,
-            f"{name}.dense",
-        )
-        name = f"{layer}.intermediate.dense"
-        inner = product(name, attended)
-        shift = graph.constant(f"{name}.bias", weights.linear(name)[1])
-        activated = graph.node("BiasGelu", [inner, shift], f"{layer}.gelu")
-        name = f"{layer}.output"
-        hidden = skip_norm(
-            layer, product(f"{name}.dense", activated), attended, name, f"{name}.dense"
-        )
+        attended = _attention(graph, weights, index, hidden, operator=operator, lengths=lengths)
+        hidden = _feed_forward(graph, weights, index, attended)
     logits = graph.linear("classifier", hidden, *weights.linear("classifier"))
     graph.node("Softmax", [logits], "probabilities", axis=-1)
     num_labels = len(weights.array("classifier.bias"))
@@ -127,3 +73,90 @@ def build_half_graph(weights: TaggerWeights, *, packed: bool) -> bytes:
     return graph.to_bytes(
         {"input_ids": shape, "attention_mask": shape}, {"probabilities": (*shape, num_labels)}
     )
+
+
+def _embeddings(graph: Graph, weights: TaggerWeights, *, packed: bool) -> tuple[str, str]:
+    """Of the tokens, and of their positions with segment A's in it."""
+    words = graph.constant("word_table", weights.array("embeddings.word_embeddings.weight"))
+    embedded = graph.node("Gather", [words, "input_ids"], "word_embedding")
+    table = graph.constant("position_table", weights.positions_and_segment())
+    if packed:
+        return embedded, graph.node("Gather", [table, "positions"], "position_embedding")
+    graph.constant("zero", np.array([0], np.int64))
+    seq = graph.node("Shape", ["input_ids"], "seq", start=1, end=2)
+    return embedded, graph.node("Slice", [table, "zero", seq, "zero"], "position_embedding")
+
+
+def _attention(
+    graph: Graph,
+    weights: TaggerWeights,
+    index: int,
+    hidden: str,
+    *,
+    operator: str,
+    lengths: list[str],
+) -> str:
+    layer = f"encoder.layer.{index}"
+    matrix, bias = weights.query_key_value(index)
+    inputs = [
+        hidden,
+        graph.constant(f"{layer}.qkv.weight", matrix),
+        graph.constant(f"{layer}.qkv.bias", bias),
+        *lengths,
+    ]
+    heads = weights.config.num_heads
+    context = graph.node(operator, inputs, f"{layer}.context", num_heads=heads)
+    output = f"{layer}.attention.output"
+    projected = _product(graph, weights, f"{output}.dense", context)
+    return _skip_norm(
+        graph,
+        weights,
+        f"{layer}.attention",
+        projected,
+        hidden,
+        norm=output,
+        bias=f"{output}.dense",
+    )
+
+
+def _feed_forward(graph: Graph, weights: TaggerWeights, index: int, attended: str) -> str:
+    layer = f"encoder.layer.{index}"
+    name = f"{layer}.intermediate.dense"
+    inner = _product(graph, weights, name, attended)
+    shift = graph.constant(f"{name}.bias", weights.linear(name)[1])
+    activated = graph.node("BiasGelu", [inner, shift], f"{layer}.gelu")
+    output = f"{layer}.output"
+    projected = _product(graph, weights, f"{output}.dense", activated)
+    return _skip_norm(
+        graph, weights, layer, projected, attended, norm=output, bias=f"{output}.dense"
+    )
+
+
+def _product(graph: Graph, weights: TaggerWeights, name: str, value: str) -> str:
+    """A linear layer without its bias, which is fused with what comes after."""
+    matrix = graph.constant(f"{name}.weight", weights.linear(name)[0])
+    return graph.node("MatMul", [value, matrix], f"{name}.product")
+
+
+def _skip_norm(
+    graph: Graph,
+    weights: TaggerWeights,
+    name: str,
+    value: str,
+    skip: str,
+    *,
+    norm: str,
+    bias: str | None = None,
+) -> str:
+    """The layer norm of the name `norm`, of `value + skip` and the bias of the linear layer."""
+    weight, shift = weights.norm(norm)
+    inputs = [
+        value,
+        skip,
+        graph.constant(f"{name}.norm.weight", weight),
+        graph.constant(f"{name}.norm.bias", shift),
+    ]
+    if bias is not None:
+        inputs.append(graph.constant(f"{bias}.bias", weights.linear(bias)[1]))
+    epsilon = weights.config.layer_norm_eps
+    return graph.node("SkipLayerNormalization", inputs, name, epsilon=epsilon)

@@ -74,15 +74,18 @@ class Detector:
             for text, own in zip(texts, windows, strict=True)
             for window in own
         )
-        found = map(self.combine, parts, self._tagged(again))
+        found = map(self.combine, parts, self.iter_tagged(again))
         return [join_windows(own, list(itertools.islice(found, len(own)))) for own in windows]
 
     def tagged_spans(self, text: str) -> list[Span]:
         """What the tagger alone finds, whatever the score."""
-        return next(self._tagged([text]))
+        return next(self.iter_tagged([text]))
 
-    def _tagged(self, texts: Iterable[str]) -> Iterator[list[Span]]:
-        """What the tagger alone finds in each text; read in groups, which bounds memory."""
+    def iter_tagged(self, texts: Iterable[str]) -> Iterator[list[Span]]:
+        """What the tagger alone finds in each text, whatever the score.
+
+        Texts are read in groups, which bounds memory.
+        """
         if self._tagger is None:
             yield from ([] for _ in texts)
             return

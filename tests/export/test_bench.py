@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import shutil
@@ -9,14 +10,24 @@ import pytest
 
 import cli
 import export.bench
+from export import cuda
 from export.batching import batch_predict, packed_feeds
-from export.bench import Bench, ModelRate, TextRate, bench_text, providers_there, run_bench
+from export.bench import (
+    Bench,
+    ModelRate,
+    TextRate,
+    bench_text,
+    load_pipeline,
+    providers_there,
+    run_bench,
+)
 from export.half_graph import build_half_graph
 from export.interpret import interpreter
 from export.to_onnx import tagger_weights
 from pii.detect import EMBEDDED_MODEL
+from pii.predict import load_torch_predict
 from pii.session import ONNX_FILES, PROVIDERS, make_session
-from pii.tagger import load_tagger, tokenize_document
+from pii.tagger import chunk_tokens, iter_chunks, load_tagger, tokenize_document
 from starencoder.checkpoint import load_tagger as load_checkpoint
 from starencoder.errors import CheckpointError, ConfigError, MissingExtraError
 
@@ -78,6 +89,67 @@ def test_the_files_of_the_directory_are_measured_where_they_are_there(tmp_path, 
     (directory / ONNX_FILES["int8"]).unlink()
     with pytest.raises(CheckpointError, match=r"no graph for cpu and no model\.safetensors"):
         run_bench(directory, TEXTS[1:], providers=["cpu"])
+
+
+def test_transformers_reads_the_same_chunks_as_we_do():
+    peer = load_pipeline(EMBEDDED_MODEL, "cpu")
+    tagger = load_tagger(EMBEDDED_MODEL, list)
+    ids, _ = tokenize_document(TEXTS[0], tagger.tokenizer)
+    ours = list(iter_chunks(chunk_tokens(ids, tagger), tagger))
+    theirs = [
+        part["input_ids"][0][part["attention_mask"][0] == 1].tolist()
+        for part in peer.preprocess(TEXTS[0], **peer._preprocess_params)
+    ]
+    assert len(ours) > 3
+    assert theirs == [chunk[1:-1] for chunk in ours]  # our tokenizer.json adds no cls and sep
+
+
+def test_on_a_gpu_fp16_goes_the_way_of_a_scan_and_finds_what_a_cpu_finds(monkeypatch):
+    opened = []
+
+    def open_on_cpu(folder, device):
+        opened.append(device)
+        return cuda.BoundRunner(make_session(folder / ONNX_FILES["fp16"]), "cpu", 0)
+
+    small = functools.partial(cuda.batch_plan, token_budget=256)
+    monkeypatch.setattr(cuda, "check_cuda", lambda: None)
+    monkeypatch.setattr(cuda, "open_cuda", open_on_cpu)
+    monkeypatch.setattr(cuda, "batch_plan", lambda folder, token_budget: small(folder))
+    monkeypatch.setattr(export.bench, "batch_plan", small)
+    monkeypatch.setattr(
+        export.bench, "make_session", lambda path, threads, providers: make_session(path)
+    )
+    monkeypatch.setattr(export.bench, "_model_rates", lambda *_: [])
+    # The packed graph has no kernel here.
+    monkeypatch.setattr(export.bench, "precisions_on", lambda provider: ["fp32", "fp16"])
+    bench = run_bench(EMBEDDED_MODEL, TEXTS, providers=["cuda"])
+    assert [(rate.engine, rate.precision) for rate in bench.text] == [
+        ("starencoder", "fp32"),
+        ("starencoder", "fp16"),
+    ]
+    assert opened == [0]
+    fp32, fp16 = (rate.spans for rate in bench.text)
+    assert fp32 == fp16 >= 20
+
+
+def test_packed_chunks_go_to_a_gpu_in_batches_and_keep_their_order(tmp_path, monkeypatch):
+    sizes = []
+
+    def run_packed(graph):
+        run = interpreter(graph)
+        return lambda feeds: sizes.append(len(feeds["token_offset"])) or run(feeds)
+
+    monkeypatch.setattr(export.bench, "make_session", lambda path, **_: path.read_bytes())
+    monkeypatch.setattr(export.bench, "session_run", run_packed)
+    monkeypatch.setattr(
+        export.bench, "batch_plan", functools.partial(cuda.batch_plan, token_budget=256)
+    )
+    path = export.bench._graph(EMBEDDED_MODEL, "packed", tmp_path)
+    chunks = [[5, 6, 7, 8], [9], list(range(100, 160)), [3], [5, 6]]
+    found = export.bench._predict(path, "cuda", "packed", 1)(chunks)
+    assert sizes == [2, 2, 1]
+    for probs, wanted in zip(found, load_torch_predict(EMBEDDED_MODEL)(chunks), strict=True):
+        np.testing.assert_allclose(probs, wanted, atol=1e-2)
 
 
 def test_packed_batches_get_what_each_chunk_alone_gets():

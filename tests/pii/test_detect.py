@@ -150,7 +150,7 @@ class Scripted(Detector):
         super().__init__(None, **options)
         self.spans = spans
 
-    def _tagged(self, texts):
+    def iter_tagged(self, texts):
         return (self.spans for _ in texts)
 
 
