@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -82,13 +82,33 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows of all shards that can be scanned."""
+        """Rows of the shards, those beyond a limit among them: all of them are read."""
         return sum(sum(shard.rows) for shard in self.shards.values())
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of their texts."""
-        return sum(sum(shard.text_bytes) for shard in self.shards.values())
+        """Bytes of the texts to scan; of a row group that the limit cuts, its rows' share."""
+        return sum(
+            shard.text_bytes[group] * rows // max(1, shard.rows[group])
+            for relative, shard in self.shards.items()
+            for group, rows in enumerate(self.rows_to_scan(relative))
+        )
+
+    def rows_to_scan(self, relative: str) -> Sequence[int]:
+        """Of each row group of a shard."""
+        return self.limits.get(relative) or self.shards[relative].rows
+
+    def units(self) -> Iterator[Unit]:
+        """All row groups, in order; where their parts go is not said yet."""
+        for relative, shard in self.shards.items():
+            limits = self.limits.get(relative)
+            for group in range(len(shard.rows)):
+                yield Unit(
+                    file=shard.file,
+                    group=group,
+                    spans=self.spans.get(relative),
+                    limit=limits[group] if limits else None,
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +256,7 @@ def local_engine(jobs: int, predict: Predict | None = None) -> Engine:
                     yield units[index], result
         # Again, each alone: what ran out of memory beside others may not do so then.
         for unit in crashed:
+            # One job would be this process, which must not die of it.
             with closing(run_unordered(start, [unit], jobs=2)) as results:
                 yield unit, next(results)[1]
 
@@ -313,17 +334,11 @@ class _Driver:
         return self._account()
 
     def _pending(self) -> Iterator[Unit]:
-        for relative, shard in self._plan.shards.items():
-            limits = self._plan.limits.get(relative)
-            for group in range(len(shard.rows)):
-                if relative not in self._finished and (relative, group) not in self._units:
-                    yield Unit(
-                        file=shard.file,
-                        group=group,
-                        spans=self._plan.spans.get(relative),
-                        limit=limits[group] if limits else None,
-                        part=str(self._directory.part(self._numbers[relative], group)),
-                    )
+        for unit in self._plan.units():
+            relative = self._relative[unit.file]
+            if relative not in self._finished and (relative, unit.group) not in self._units:
+                part = self._directory.part(self._numbers[relative], unit.group)
+                yield replace(unit, part=str(part))
 
     def _take(self, unit: Unit, outcome: UnitResult | Crash, joiner: ThreadPoolExecutor) -> None:
         relative = self._relative[unit.file]
