@@ -174,6 +174,21 @@ def _events(row: pa.Scalar) -> "Events | None":
         return []
 
 
+def whole_text(array: pa.Array) -> str:
+    """The text that the spans of a column's only row count in; of events all that is read.
+
+    Raises:
+        UnicodeDecodeError: It is not UTF-8.
+        TypeError: There is none.
+    """
+    (value,) = array.to_pylist()
+    if is_events(array.type):
+        return form_of_events([event or {} for event in value]).form.original
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
 def open_column(array: pa.Array) -> StringColumn | EventsColumn:
     """A column of strings or events."""
     return EventsColumn(array) if is_events(array.type) else StringColumn(array)

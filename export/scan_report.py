@@ -284,8 +284,8 @@ def _rate(text_bytes: int, seconds: float) -> str:
 def _sample_section(sample: Sample, show_values: bool, redacted: bool) -> list[str]:
     if redacted:
         about = (
-            "The texts are redacted: the values are no longer there. Where a tag stands in the "
-            "place of one, the rest of its line is shown."
+            "The texts are redacted: the values are no longer there. What stands in the place of "
+            "one is shown with the rest of its line."
         )
     elif show_values:
         about = "Values are shown: treat this page as the documents themselves."
@@ -321,7 +321,7 @@ def _findings_table(findings: Iterable[Finding]) -> str:
             f"<pre>{escaped(finding.before)}<mark>{escaped(finding.shown)}</mark>"
             f"{escaped(finding.after)}</pre>"
             if finding.shown
-            else "not where a tag would be",
+            else "left as it is",
         ]
         body.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{''.join(body)}</tbody></table>"

@@ -1,6 +1,6 @@
 import pytest
 
-from starencoder.text import aligned, amount, counted, duration, plain, short
+from starencoder.text import aligned, amount, counted, duration, short
 
 
 def test_columns_of_a_text_table_are_aligned():
