@@ -874,10 +874,8 @@ def _tell_account(account: "Account", plan: "Plan", output: Path) -> int:
     for shard, problem in account.problems.items():
         if shard not in plan.unreadable:  # those are named at the start
             _say(f"{shown_path(shard)}: {problem}")
-    labels: Counter[str] = Counter()
-    for counts in tally.languages.values():
-        labels.update({label: counts[label] for label in LABELS if counts[label]})
-    by_label = ", ".join(f"{labels[name]} {name}" for name in LABELS if labels[name])
+    labels = tally.by_label()
+    by_label = ", ".join(f"{count} {label}" for label, count in labels.items())
     found = counted(labels.total(), "span") if labels.total() else "no spans"
     _write(
         f"{shown_path(output)}: {account.shards} of "

@@ -20,6 +20,7 @@ from export.shards import (
     Unreadable,
     iter_batches,
     open_row_groups,
+    spans_from_json,
     stat_shard,
 )
 from export.threads import PSEUDONYM
@@ -293,7 +294,7 @@ def _findings(
             if row.column(name)[0].is_valid
         }
         text = whole_text(row.column(view.text_column))
-        spans = [Span(**span) for span in row.column(SPANS_COLUMN)[0].as_py()]
+        spans = spans_from_json(row.column(SPANS_COLUMN)[0].as_py())
     except (UnicodeDecodeError, TypeError) as error:
         raise Unreadable(f"row {number} is not as a scan writes it") from error
     place = view.place(values, text, spans)

@@ -28,6 +28,8 @@ from export.shards import (
     language_column,
     open_row_groups,
     output_schema,
+    spans_from_json,
+    spans_to_json,
 )
 from export.tally import Tally
 from export.texts import bytes_of
@@ -156,7 +158,8 @@ class UnitScanner:
                             f"row group {unit.group} has other texts than {self._config.from_spans}"
                             "; annotate it again"
                         )
-                    found.append(_spans_of(of_row))
+                    values = of_row.as_py()
+                    found.append(None if values is None else spans_from_json(values))
                 yield batch, found
             if next(rows, None) is not None:
                 raise Unreadable(
@@ -234,11 +237,6 @@ def _languages(batch: pa.RecordBatch, column: str | None) -> list[str]:
     ]
 
 
-def _spans_of(value: pa.Scalar) -> list[Span] | None:
-    spans = value.as_py()
-    return None if spans is None else [Span(**span) for span in spans]
-
-
 def _output_batch(
     batch: pa.RecordBatch,
     schema: pa.Schema,
@@ -263,21 +261,6 @@ def _output_batch(
         else:
             columns.append(batch.column(column.name))
     return pa.record_batch(columns, schema=schema)
-
-
-def spans_to_json(spans: Sequence[Span]) -> list[dict[str, object]]:
-    """Spans as the output has them."""
-    return [
-        {
-            "start": span.start,
-            "end": span.end,
-            "label": span.label,
-            "kind": span.kind,
-            "score": span.score,
-            "source": span.source,
-        }
-        for span in spans
-    ]
 
 
 @contextmanager

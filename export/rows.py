@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from export.events import TEXTS, apply_to_events, form_of_events
+from export.events import apply_to_events, form_of_events
 from export.forms import apply_form, read_form
-from export.shards import is_events
+from export.shards import EVENT_TEXTS, is_events
 from export.texts import LONG_BYTES, ColumnBuilder, LongText, bytes_of
 from pii.redact import Operator
 from pii.spans import Span
@@ -92,6 +92,15 @@ class EventsRow:
 Row = TextRow | LongRow | EventsRow
 
 
+def row_of(data: memoryview) -> TextRow | LongRow:
+    """A string by its UTF-8 bytes.
+
+    Raises:
+        UnicodeDecodeError: They are not UTF-8.
+    """
+    return TextRow(str(data, "utf-8")) if len(data) < LONG_BYTES else LongRow(LongText(data))
+
+
 class StringColumn:
     """A batch's column of strings or large strings."""
 
@@ -110,9 +119,7 @@ class StringColumn:
         data = self.values[row]
         assert data is not None
         try:
-            return (
-                TextRow(str(data, "utf-8")) if len(data) < LONG_BYTES else LongRow(LongText(data))
-            )
+            return row_of(data)
         except UnicodeDecodeError:
             return None
 
@@ -145,7 +152,7 @@ class EventsColumn:
             len(value.encode())
             for event in self.values[row] or ()
             for name, value in (event or {}).items()
-            if name in TEXTS and isinstance(value, str)
+            if name in EVENT_TEXTS and isinstance(value, str)
         )
 
     def read(self, row: int) -> Row | None:

@@ -5,6 +5,8 @@ row group, this process joins the parts of a shard to its output as soon as the 
 """
 
 import functools
+import hashlib
+import json
 import platform
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ from export.row_groups import (
     UnitScanner,
     write_part,
 )
-from export.scan_dir import DoneShard, DoneUnit, ScanDirectory, hash_files, hash_json, write_shard
+from export.scan_dir import DoneShard, DoneUnit, ScanDirectory, write_shard
 from export.scanner import ScanConfig
 from export.shards import (
     ColumnNames,
@@ -39,10 +41,14 @@ from export.shards import (
 from export.tally import Tally
 from pii.detect import model_folder
 from pii.files import shown_path
+from pii.router import ROUTER_FILE
+from pii.session import ONNX_FILES
 from pii.tagger import Predict
 from pii.workers import Crash, run_unordered
+from starencoder.config import CONFIG_FILE
 from starencoder.errors import ConfigError, DataError
 from starencoder.files import check_outputs
+from starencoder.tokenizer import TOKENIZER_FILE
 
 FORMAT = 1
 """Of run.json, the journal and the manifest."""
@@ -51,14 +57,7 @@ Outcome = tuple[Unit, UnitResult | Crash]
 Engine = Callable[[ScanConfig, Sequence[Unit]], Generator[Outcome, None, None]]
 """Scans row groups, in any order."""
 
-_MODEL_FILES = (
-    "config.json",
-    "tokenizer.json",
-    "onnx/model_int8.onnx",
-    "onnx/model.onnx",
-    "onnx/model_fp16.onnx",
-    "onnx/router.onnx",
-)
+_MODEL_FILES = (CONFIG_FILE, TOKENIZER_FILE, *ONNX_FILES.values(), ROUTER_FILE)
 _PACKAGES = ("starencoder", "pyarrow", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
 _MOST_JOINS = 2
 """Shards that wait to be joined; more would let their parts pile up on the disk."""
@@ -195,7 +194,7 @@ def describe_run(plan: Plan) -> dict[str, object]:
     return {
         "format": FORMAT,
         "config": config,
-        "config_hash": hash_json(config),
+        "config_hash": _hash_json(config),
         "model_hash": model_hash(plan.config),
         "versions": package_versions(),
         "inputs": [
@@ -218,7 +217,23 @@ def model_hash(config: ScanConfig) -> str:
         return "spans"
     if config.model == "none":
         return "none"
-    return hash_files(model_folder(config.model), _MODEL_FILES)
+    return _hash_files(model_folder(config.model), _MODEL_FILES)
+
+
+def _hash_json(values: Mapping[str, object]) -> str:
+    """SHA-256 of JSON values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_files(folder: Path, names: Sequence[str]) -> str:
+    """SHA-256 over files of a folder, by name and content; those that are missing are left out."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = folder / name
+        if path.is_file():
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def package_versions() -> dict[str, str]:

@@ -177,8 +177,8 @@ def test_what_replaced_a_value_is_shown_where_it_stands(tmp_path_factory, words,
 
     replaced = {own.span.start: own for own in redaction.replacements}
     assert sum(map(len, sample.findings.values())) == len(spans)
-    for label, findings in sample.findings.items():
-        for one in findings:
+    for label, drawn in sample.findings.items():
+        for one in drawn:
             if one.span.start in replaced:
                 own = replaced[one.span.start]
                 assert one.shown == redaction.text[own.start : own.end]
