@@ -23,6 +23,7 @@ from pii.labels import LABELS
 from starencoder.errors import ConfigError, DataError, OutputError, StarEncoderError
 from starencoder.names import check_name, closest
 from starencoder.settings import Settings, load_settings
+from starencoder.text import counted
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -575,9 +576,9 @@ class Totals:
         count = self.labels.total()
         what = f"{count or 'no'} {self._singular if count == 1 else self._plural}"
         where = (
-            f"in {self._files_with} of {_files(self._files)}"
+            f"in {self._files_with} of {counted(self._files, 'file')}"
             if count
-            else (f"in {_files(self._files)}")
+            else (f"in {counted(self._files, 'file')}")
         )
         by_label = ", ".join(f"{self.labels[name]} {name}" for name in LABELS if self.labels[name])
         _say(f"{what} {where}" + (f": {by_label}" if by_label else ""))
@@ -589,11 +590,7 @@ class Totals:
         if others:
             _say("encodings other than utf-8: " + _listed(others))
         if self.failed:
-            _say(f"could not be read or written: {_files(self.failed)}, named above")
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+            _say(f"could not be read or written: {counted(self.failed, 'file')}, named above")
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -875,7 +872,7 @@ def _rows_shown(total: int) -> "Iterator[Callable[[Tally], object]]":
         done += tally.rows_in
         if time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
             told = time.monotonic()
-            _say(f"{done} of {total} rows")
+            _say(f"{done} of {counted(total, 'row')}")
 
     yield show
 
@@ -887,15 +884,14 @@ def _tell_account(account: "Account", plan: "Plan", output: Path) -> int:
     for shard, problem in account.problems.items():
         if shard not in plan.unreadable:  # those are named at the start
             _say(f"{shown_path(shard)}: {problem}")
-    labels: Counter[str] = Counter()
-    for counts in tally.languages.values():
-        labels.update({label: counts[label] for label in LABELS if counts[label]})
-    by_label = ", ".join(f"{labels[name]} {name}" for name in LABELS if labels[name])
-    found = f"{labels.total() or 'no'} {'span' if labels.total() == 1 else 'spans'}"
+    labels = tally.by_label()
+    by_label = ", ".join(f"{count} {label}" for label, count in labels.items())
+    found = counted(labels.total(), "span") if labels.total() else "no spans"
     _write(
-        f"{shown_path(output)}: {account.shards} of {len(plan.shards) + len(plan.unreadable)} "
-        f"shards, {tally.rows_out} rows\n"
-        f"{tally.scanned} rows scanned, {tally.modified} modified; {found}"
+        f"{shown_path(output)}: {account.shards} of "
+        f"{counted(len(plan.shards) + len(plan.unreadable), 'shard')}, "
+        f"{counted(tally.rows_out, 'row')}\n"
+        f"{counted(tally.scanned, 'row')} scanned, {tally.modified} modified; {found}"
         + (f": {by_label}" if by_label else "")
         + "\n"
     )
@@ -1605,7 +1601,7 @@ def run_fetch(arguments: argparse.Namespace) -> int:
                 f"the package {unpacked.stated_licence!r}"
             )
     _write("packages: " + _listed(statuses) + "\n")
-    _write(f"unpacked: {_files(files)}, {size / 1e6:.1f} MB\n")
+    _write(f"unpacked: {counted(files, 'file')}, {size / 1e6:.1f} MB\n")
     if skipped:
         _write("left out of archives: " + _listed(skipped) + "\n")
     if differing:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from export.row_groups import NOT_UTF8, NULL, spans_to_json
-from export.rows import TextRow
+from export.row_groups import NOT_UTF8, NULL
+from export.rows import Row, row_of
 from export.scanner import MODES, ScanConfig, Scanner
-from export.shards import MODIFIED_COLUMN, SPANS_COLUMN
+from export.shards import MODIFIED_COLUMN, SPANS_COLUMN, spans_to_json
 from pii.detect import check_model, load_detector
 from pii.labels import LABELS, check_labels
 from pii.redact import OPERATORS
@@ -83,17 +83,18 @@ class RedactPII(PipelineStep):  # type: ignore[misc]
             yield from group
 
     def _redact(self, documents: Sequence[Document], scanner: Scanner) -> None:
-        readable = []
+        readable, rows = [], []
         for document in documents:
             self.stat_update("total")
-            problem = _problem(document.text)
-            if problem:
-                self.stat_update(f"not scanned: {problem}")
+            row = _row(document.text)
+            if isinstance(row, str):
+                self.stat_update(f"not scanned: {row}")
                 document.metadata |= {SPANS_COLUMN: None, MODIFIED_COLUMN: False}
             else:
                 readable.append(document)
+                rows.append(row)
         scanner.forget()
-        found = scanner.scan([TextRow(document.text) for document in readable])
+        found = scanner.scan(rows)
         for document, scanned in zip(readable, found, strict=True):
             modified = scanned.new is not None
             if modified:
@@ -120,12 +121,11 @@ def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield group
 
 
-def _problem(text: str | None) -> str:
-    """Why a text is not scanned; empty: it is."""
+def _row(text: str | None) -> Row | str:
+    """A text as it is scanned, or why it is not."""
     if text is None:
         return NULL
     try:
-        text.encode()
+        return row_of(memoryview(text.encode()))
     except UnicodeEncodeError:
         return NOT_UTF8
-    return ""

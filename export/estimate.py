@@ -1,14 +1,13 @@
 """How long a scan may take: a sample of it, measured, times the rest."""
 
-import itertools
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from export.row_groups import Unit, UnitScanner
+from export.row_groups import UnitScanner
 from export.scan import Plan
 from export.shards import Unreadable
 from pii.tagger import Predict
+from starencoder.text import counted, duration
 
 _SECONDS = 10.0
 _SAMPLES = 8
@@ -22,9 +21,11 @@ class Estimate:
     shards: int
     unreadable: int
     row_groups: int
+    """With rows to scan."""
     rows: int
+    """To scan."""
     text_bytes: int
-    """Of the text column, without compression."""
+    """Of the rows to scan, without compression."""
     sample_bytes: int
     bytes_per_second: float
     """Of one process; 0: no text in the sample."""
@@ -48,7 +49,8 @@ def estimate(
         price: Of the machine for one hour.
         predict: See `UnitScanner`.
     """
-    units = list(_spread(plan))
+    groups = [unit for unit in plan.units() if unit.limit != 0]
+    units = groups[:: max(1, -(-len(groups) // _SAMPLES))]
     scanner = UnitScanner(plan.config, predict)
     scanned, seconds = 0, 0.0
     for unit in units:
@@ -63,8 +65,8 @@ def estimate(
     return Estimate(
         shards=len(plan.shards),
         unreadable=len(plan.unreadable),
-        row_groups=sum(len(shard.rows) for shard in plan.shards.values()),
-        rows=plan.rows,
+        row_groups=len(groups),
+        rows=sum(sum(plan.rows_to_scan(relative)) for relative in plan.shards),
         text_bytes=plan.text_bytes,
         sample_bytes=scanned,
         bytes_per_second=rate,
@@ -75,30 +77,21 @@ def estimate(
     )
 
 
-def _spread(plan: Plan) -> Iterator[Unit]:
-    """Some row groups of all."""
-    total = sum(len(shard.rows) for shard in plan.shards.values())
-    groups = (
-        Unit(file=shard.file, group=group, spans=plan.spans.get(relative), part="")
-        for relative, shard in plan.shards.items()
-        for group in range(len(shard.rows))
-    )
-    return itertools.islice(groups, 0, None, max(1, -(-total // _SAMPLES)))
-
-
 def estimate_text(found: Estimate) -> str:
     """An estimate as lines."""
     left_out = f" ({found.unreadable} more cannot be scanned)" if found.unreadable else ""
     lines = [
-        f"to scan: {found.shards} shards{left_out}, {found.row_groups} row groups, "
-        f"{found.rows} rows, {found.text_bytes / 1e6:.1f} MB of text",
+        f"to scan: {counted(found.shards, 'shard')}{left_out}, "
+        f"{counted(found.row_groups, 'row group')}, {counted(found.rows, 'row')}, "
+        f"{found.text_bytes / 1e6:.1f} MB of text",
     ]
     if found.bytes_per_second:
         lines.append(
             f"measured: {found.bytes_per_second / 1e6:.3f} MB/s with one process, "
             f"on {found.sample_bytes / 1e6:.1f} MB of it"
         )
-        lines.append(f"estimate: {_duration(found.seconds)} with {found.workers} processes")
+        processes = counted(found.workers, "process", "processes")
+        lines.append(f"estimate: {duration(found.seconds)} with {processes}")
         if found.device == "cuda":
             lines.append("more, if the GPUs are busy all the time before that many processes are")
     else:
@@ -106,11 +99,3 @@ def estimate_text(found: Estimate) -> str:
     if found.cost is not None:
         lines.append(f"cost: {found.cost:.2f}")
     return "".join(f"{line}\n" for line in lines)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"

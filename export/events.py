@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from export.forms import apply_form
 from export.pieces import Form, TextBuilder
+from export.shards import EVENT_TEXTS
 from export.threads import Extent, known_accounts, take_without_pseudonyms
 from pii.redact import Operator
 from pii.spans import Span
@@ -16,8 +17,6 @@ from pii.spans import Span
 Event = Mapping[str, object]
 
 AUTHOR = "author"
-TEXTS = ("title", "text", "description", "comment")
-"""The fields that are read where an event has them; bigcode's filtered threads have `text`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +34,7 @@ def form_of_events(events: Sequence[Event]) -> EventsForm:
     parts: list[str] = []
     length = 0
     for number, event in enumerate(events):
-        for name in (AUTHOR, *TEXTS):
+        for name in (AUTHOR, *EVENT_TEXTS):
             value = event.get(name)
             if isinstance(value, str):
                 fields.append((number, name, length, length + len(value)))

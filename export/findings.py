@@ -13,15 +13,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from export.rows import whole_text
 from export.shards import (
     SPANS_COLUMN,
     ShardFile,
     Unreadable,
     iter_batches,
     open_row_groups,
+    spans_from_json,
     stat_shard,
 )
+from export.threads import PSEUDONYM
 from pii.labels import LABELS
+from pii.redact import PRIVATE_IPS, tag_operator
 from pii.spans import Span
 
 BLOCK = "█████"
@@ -45,6 +49,14 @@ _CONTEXT = 100
 """Characters shown before and after a value, of its line."""
 _LONGEST_VALUE, _VALUE_END = 200, 50
 """Of a longer value its beginning and so many characters of its end are shown."""
+_OTHER_REPLACEMENTS = {
+    "USERNAME": PSEUDONYM,
+    # Not the beginning of an address that was left as it is.
+    "IP_ADDRESS": re.compile(
+        f"(?:{'|'.join(re.escape(ip) for ips in PRIVATE_IPS.values() for ip in ips)})(?![0-9a-f])"
+    ),
+}
+"""By label, what may stand in place of a value beside its tag."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -62,7 +74,7 @@ class Finding:
     """In the output's text, from 1; None: not known."""
     before: str
     shown: str
-    """The value, a block, or the tag in its place; empty: not known where it is."""
+    """The value, a block, or what stands in its place; empty: it was left as it is."""
     after: str
 
 
@@ -211,10 +223,10 @@ class _View:
         """Line, what is before, what is in place of the value, what is after."""
         span = spans[index]
         if self.redacted:
-            start = _tag_start(text, spans, index)
-            if start is None:
+            place = _place_of_replacement(text, spans, index)
+            if place is None:
                 return None, "", "", ""
-            end = start + len(_tag(span))
+            start, end = place
             shown = text[start:end]
             before, after = _around(text, start, end)
         elif self.show_values:
@@ -281,8 +293,8 @@ def _findings(
             for name in places
             if row.column(name)[0].is_valid
         }
-        text = str(row.column(view.text_column)[0].as_py())
-        spans = [Span(**span) for span in row.column(SPANS_COLUMN)[0].as_py()]
+        text = whole_text(row.column(view.text_column))
+        spans = spans_from_json(row.column(SPANS_COLUMN)[0].as_py())
     except (UnicodeDecodeError, TypeError) as error:
         raise Unreadable(f"row {number} is not as a scan writes it") from error
     place = view.place(values, text, spans)
@@ -300,21 +312,24 @@ def _findings(
         )
 
 
-def _tag(span: Span) -> str:
-    return f"<{span.label}>"
-
-
-def _tag_start(text: str, spans: Sequence[Span], index: int) -> int | None:
-    """Where a span's tag stands in the redacted text; None if it is not where it should be."""
+def _place_of_replacement(text: str, spans: Sequence[Span], index: int) -> tuple[int, int] | None:
+    """Where what replaced a span begins and ends in the redacted text; None if nothing did."""
     shift = 0
     for span in spans[: index + 1]:
         start = span.start + shift
-        if not text.startswith(_tag(span), start):
-            if span is spans[index]:
-                return None
-            continue  # left as it is, by BigCode's rules
-        shift += len(_tag(span)) - (span.end - span.start)
-    return start
+        end = _end_of_replacement(text, start, span)
+        if end is not None:  # else it was left as it is, by BigCode's rules
+            shift = end - span.end
+    return None if end is None else (start, end)
+
+
+def _end_of_replacement(text: str, start: int, span: Span) -> int | None:
+    tag = tag_operator("", span)
+    if text.startswith(tag, start):
+        return start + len(tag)
+    other = _OTHER_REPLACEMENTS.get(span.label)
+    found = other.match(text, start) if other is not None else None
+    return None if found is None else found.end()
 
 
 def _around(text: str, start: int, end: int) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from export.notebooks import may_be_notebook, read_notebook
-from export.pieces import Form as Form
+from export.pieces import Form
 from export.threads import read_marked
 from pii.redact import Operator, Redaction, redact
 from pii.spans import Span

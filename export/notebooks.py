@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 
 from export.pieces import Form, TextBuilder
 
-LONGEST = 64_000_000
-"""In characters. To check a longer one might take more memory than a worker has."""
-
 DEEPEST = 100
 """Arrays and objects inside each other; the format needs 7, outputs of plots some more."""
 
@@ -78,11 +75,7 @@ class _Open:
 
 def may_be_notebook(text: str) -> bool:
     """Whether it is worth reading as a notebook."""
-    return (
-        _START.match(text) is not None
-        and len(text) <= LONGEST
-        and ('"cells"' in text or '"worksheets"' in text)
-    )
+    return _START.match(text) is not None and ('"cells"' in text or '"worksheets"' in text)
 
 
 def read_notebook(text: str) -> Form | None:

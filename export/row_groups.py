@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
+from pyarrow import parquet
 
 from export.rows import Row, StringColumn, open_column
 from export.scanner import ScanConfig, ScannedRow, Scanner
@@ -27,6 +28,8 @@ from export.shards import (
     language_column,
     open_row_groups,
     output_schema,
+    spans_from_json,
+    spans_to_json,
 )
 from export.tally import Tally
 from pii.spans import Span
@@ -39,6 +42,7 @@ NOT_ANNOTATED = "not annotated"
 NO_LANGUAGE = "not stated"
 
 _Item = TypeVar("_Item")
+_Batch = tuple[pa.RecordBatch, list[list[Span] | None] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +55,8 @@ class Unit:
     """The shard of an earlier scan that has its spans."""
     limit: int | None = None
     """Rows to scan of it; None: all."""
-    part: str
-    """Where the output goes."""
+    part: str = ""
+    """Where the output goes; empty: nowhere yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,36 +108,39 @@ class UnitScanner:
         tally = Tally()
         with open_row_groups(unit.file) as shard:
             schema = output_schema(shard.schema_arrow)
-            for batch in iter_batches(shard, unit.group):
-                self._scan_batch(batch, None, schema, unit.limit, tally)
-                if time.perf_counter() >= until:
-                    break
+            with closing(self._batches(unit, shard)) as batches:
+                for batch, spans in batches:
+                    self._scan_batch(batch, spans, schema, unit.limit, tally)
+                    if time.perf_counter() >= until or tally.scanned == unit.limit:
+                        break
         return tally.text_bytes
 
     def _write_part(self, unit: Unit, tally: Tally) -> int:
         with open_row_groups(unit.file) as shard:
             schema = output_schema(shard.schema_arrow)
-            batches = (
-                self._earlier_spans(unit, shard.schema_arrow, iter_batches(shard, unit.group))
-                if unit.spans is not None
-                else ((batch, None) for batch in iter_batches(shard, unit.group))
-            )
             # Closed here and now: left to the interpreter, a SIGTERM in that moment would be lost.
             with (
-                closing(_read_ahead(batches)) as ahead,
+                closing(_read_ahead(self._batches(unit, shard))) as ahead,
                 write_part(Path(unit.part), schema) as writer,
             ):
                 for batch, spans in ahead:
                     writer.write_batch(self._scan_batch(batch, spans, schema, unit.limit, tally))
         return Path(unit.part).stat().st_size
 
+    def _batches(self, unit: Unit, shard: parquet.ParquetFile) -> Generator[_Batch, None, None]:
+        """A unit's batches, each with the spans that an earlier scan found if they are used."""
+        batches = iter_batches(shard, unit.group)
+        if unit.spans is None:
+            yield from ((batch, None) for batch in batches)
+        else:
+            yield from self._earlier_spans(unit, unit.spans, batches)
+
     def _earlier_spans(
-        self, unit: Unit, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
-    ) -> Iterator[tuple[pa.RecordBatch, list[list[Span] | None]]]:
+        self, unit: Unit, spans: ShardFile, batches: Iterable[pa.RecordBatch]
+    ) -> Iterator[_Batch]:
         """Batches with the spans that an earlier scan found in the same rows."""
-        assert unit.spans is not None
         text = self._config.columns.text
-        with open_row_groups(unit.spans) as earlier:
+        with open_row_groups(spans) as earlier:
             rows = (
                 row
                 for batch in iter_batches(earlier, unit.group)
@@ -144,12 +151,13 @@ class UnitScanner:
             for batch in batches:
                 found: list[list[Span] | None] = []
                 for value in open_column(batch.column(text)).values:
-                    own, spans = next(rows, (None, None))
-                    if spans is None or own != value:
+                    own, of_row = next(rows, (None, None))
+                    if of_row is None or own != value:
                         raise Unreadable(
                             f"has other texts than {self._config.from_spans}; annotate it again"
                         )
-                    found.append(_spans_of(spans))
+                    values = of_row.as_py()
+                    found.append(None if values is None else spans_from_json(values))
                 yield batch, found
             if next(rows, None) is not None:
                 raise Unreadable("has fewer rows than when it was annotated")
@@ -230,11 +238,6 @@ def _languages(batch: pa.RecordBatch, column: str | None) -> list[str]:
     ]
 
 
-def _spans_of(value: pa.Scalar) -> list[Span] | None:
-    spans = value.as_py()
-    return None if spans is None else [Span(**span) for span in spans]
-
-
 def _output_batch(
     batch: pa.RecordBatch,
     schema: pa.Schema,
@@ -259,21 +262,6 @@ def _output_batch(
         else:
             columns.append(batch.column(column.name))
     return pa.record_batch(columns, schema=schema)
-
-
-def spans_to_json(spans: Sequence[Span]) -> list[dict[str, object]]:
-    """Spans as the output has them."""
-    return [
-        {
-            "start": span.start,
-            "end": span.end,
-            "label": span.label,
-            "kind": span.kind,
-            "score": span.score,
-            "source": span.source,
-        }
-        for span in spans
-    ]
 
 
 @contextmanager

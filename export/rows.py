@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from export.events import TEXTS, apply_to_events, form_of_events
+from export.events import apply_to_events, form_of_events
 from export.forms import apply_form, read_form
-from export.shards import is_events
+from export.shards import EVENT_TEXTS, is_events
 from export.texts import LONG_BYTES, ColumnBuilder, LongText, bytes_of
 from pii.redact import Operator
 from pii.spans import Span
@@ -92,6 +92,15 @@ class EventsRow:
 Row = TextRow | LongRow | EventsRow
 
 
+def row_of(data: memoryview) -> TextRow | LongRow:
+    """A string by its UTF-8 bytes.
+
+    Raises:
+        UnicodeDecodeError: They are not UTF-8.
+    """
+    return TextRow(str(data, "utf-8")) if len(data) < LONG_BYTES else LongRow(LongText(data))
+
+
 class StringColumn:
     """A batch's column of strings, in any of Arrow's forms."""
 
@@ -112,9 +121,7 @@ class StringColumn:
         data = self.values[row]
         assert data is not None
         try:
-            return (
-                TextRow(str(data, "utf-8")) if len(data) < LONG_BYTES else LongRow(LongText(data))
-            )
+            return row_of(data)
         except UnicodeDecodeError:
             return None
 
@@ -147,7 +154,7 @@ class EventsColumn:
             len(value.encode())
             for event in self.values[row] or ()
             for name, value in (event or {}).items()
-            if name in TEXTS and isinstance(value, str)
+            if name in EVENT_TEXTS and isinstance(value, str)
         )
 
     def read(self, row: int) -> Row | None:
@@ -174,6 +181,21 @@ def _events(row: pa.Scalar) -> "Events | None":
         return row.as_py()  # type: ignore[no-any-return]
     except UnicodeDecodeError:
         return []
+
+
+def whole_text(array: pa.Array) -> str:
+    """The text that the spans of a column's only row count in; of events all that is read.
+
+    Raises:
+        UnicodeDecodeError: It is not UTF-8.
+        TypeError: There is none.
+    """
+    (value,) = array.to_pylist()
+    if is_events(array.type):
+        return form_of_events([event or {} for event in value]).form.original
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
 
 
 def open_column(array: pa.Array) -> StringColumn | EventsColumn:

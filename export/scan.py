@@ -5,12 +5,14 @@ row group, this process joins the parts of a shard to its output as soon as the 
 """
 
 import functools
+import hashlib
+import json
 import platform
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from export.row_groups import (
     UnitScanner,
     write_part,
 )
-from export.scan_dir import DoneShard, DoneUnit, ScanDirectory, hash_files, hash_json, write_shard
+from export.scan_dir import DoneShard, DoneUnit, ScanDirectory, write_shard
 from export.scanner import ScanConfig
 from export.shards import (
     ColumnNames,
@@ -39,10 +41,14 @@ from export.shards import (
 from export.tally import Tally
 from pii.detect import model_folder
 from pii.files import shown_path
+from pii.router import ROUTER_FILE
+from pii.session import ONNX_FILES
 from pii.tagger import Predict
 from pii.workers import Crash, run_unordered
+from starencoder.config import CONFIG_FILE
 from starencoder.errors import ConfigError, DataError
 from starencoder.files import check_outputs
+from starencoder.tokenizer import TOKENIZER_FILE
 
 FORMAT = 1
 """Of run.json, the journal and the manifest."""
@@ -51,14 +57,7 @@ Outcome = tuple[Unit, UnitResult | Crash]
 Engine = Callable[[ScanConfig, Sequence[Unit]], Generator[Outcome, None, None]]
 """Scans row groups, in any order."""
 
-_MODEL_FILES = (
-    "config.json",
-    "tokenizer.json",
-    "onnx/model_int8.onnx",
-    "onnx/model.onnx",
-    "onnx/model_fp16.onnx",
-    "onnx/router.onnx",
-)
+_MODEL_FILES = (CONFIG_FILE, TOKENIZER_FILE, *ONNX_FILES.values(), ROUTER_FILE)
 _PACKAGES = ("starencoder", "pyarrow", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
 _MOST_JOINS = 2
 """Shards that wait to be joined; more would let their parts pile up on the disk."""
@@ -82,13 +81,33 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows of all shards that can be scanned."""
+        """Rows of the shards, those beyond a limit among them: all of them are read."""
         return sum(sum(shard.rows) for shard in self.shards.values())
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of their texts."""
-        return sum(sum(shard.text_bytes) for shard in self.shards.values())
+        """Bytes of the texts to scan; of a row group that the limit cuts, its rows' share."""
+        return sum(
+            shard.text_bytes[group] * rows // max(1, shard.rows[group])
+            for relative, shard in self.shards.items()
+            for group, rows in enumerate(self.rows_to_scan(relative))
+        )
+
+    def rows_to_scan(self, relative: str) -> Sequence[int]:
+        """Of each row group of a shard."""
+        return self.limits.get(relative) or self.shards[relative].rows
+
+    def units(self) -> Iterator[Unit]:
+        """All row groups, in order; where their parts go is not said yet."""
+        for relative, shard in self.shards.items():
+            limits = self.limits.get(relative)
+            for group in range(len(shard.rows)):
+                yield Unit(
+                    file=shard.file,
+                    group=group,
+                    spans=self.spans.get(relative),
+                    limit=limits[group] if limits else None,
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +194,7 @@ def describe_run(plan: Plan) -> dict[str, object]:
     return {
         "format": FORMAT,
         "config": config,
-        "config_hash": hash_json(config),
+        "config_hash": _hash_json(config),
         "model_hash": model_hash(plan.config),
         "versions": package_versions(),
         "inputs": [
@@ -198,7 +217,23 @@ def model_hash(config: ScanConfig) -> str:
         return "spans"
     if config.model == "none":
         return "none"
-    return hash_files(model_folder(config.model), _MODEL_FILES)
+    return _hash_files(model_folder(config.model), _MODEL_FILES)
+
+
+def _hash_json(values: Mapping[str, object]) -> str:
+    """SHA-256 of JSON values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_files(folder: Path, names: Sequence[str]) -> str:
+    """SHA-256 over files of a folder, by name and content; those that are missing are left out."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = folder / name
+        if path.is_file():
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def package_versions() -> dict[str, str]:
@@ -247,6 +282,7 @@ def local_engine(
                     yield units[index], result
         # Again, each alone: what ran out of memory beside others may not do so then.
         for unit in crashed:
+            # One job would be this process, which must not die of it.
             with closing(run_unordered(start, [unit], jobs=2)) as results:
                 yield unit, next(results)[1]
 
@@ -324,17 +360,11 @@ class _Driver:
         return self._account()
 
     def _pending(self) -> Iterator[Unit]:
-        for relative, shard in self._plan.shards.items():
-            limits = self._plan.limits.get(relative)
-            for group in range(len(shard.rows)):
-                if relative not in self._finished and (relative, group) not in self._units:
-                    yield Unit(
-                        file=shard.file,
-                        group=group,
-                        spans=self._plan.spans.get(relative),
-                        limit=limits[group] if limits else None,
-                        part=str(self._directory.part(self._numbers[relative], group)),
-                    )
+        for unit in self._plan.units():
+            relative = self._relative[unit.file]
+            if relative not in self._finished and (relative, unit.group) not in self._units:
+                part = self._directory.part(self._numbers[relative], unit.group)
+                yield replace(unit, part=str(part))
 
     def _take(self, unit: Unit, outcome: UnitResult | Crash, joiner: ThreadPoolExecutor) -> None:
         relative = self._relative[unit.file]

@@ -11,7 +11,6 @@ A row group is done when the journal says so and its part is there; a shard, whe
 so and its file is there. Whatever is half done is done again, with the same result.
 """
 
-import hashlib
 import json
 import mmap
 import os
@@ -29,11 +28,12 @@ from pyarrow import parquet
 from export.shards import SPANS_COLUMN, Shard
 from export.tally import Tally
 from starencoder.errors import ConfigError, DataError, OutputError, reason_of
-from starencoder.files import read_json_object, write_whole
+from starencoder.files import open_whole, read_json_object, write_whole
 
 SCAN_FOLDER = "_scan"
 RUN_FILE, JOURNAL_FILE, MANIFEST_FILE = "run.json", "journal.jsonl", "manifest.json"
-_LOCK_FILE, _PARTS_FOLDER = "lock", "parts"
+LOCK_FILE = "lock"
+_PARTS_FOLDER = "parts"
 _COMPRESSION, _LEVEL = "zstd", 3
 _PAGE_BYTES = 1 << 20
 _TRIES, _SECONDS_BETWEEN = 10, 0.1
@@ -42,7 +42,7 @@ _FAR = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Entry:
     """A line of the journal; what its kind does not have is empty."""
 
     kind: str
@@ -60,7 +60,7 @@ class Event:
     tally: Tally = field(default_factory=Tally)
 
 
-_EVENT_FIELDS = {entry.name for entry in fields(Event)}
+_ENTRY_FIELDS = {own.name for own in fields(Entry)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class ScanDirectory:
             if path.exists() and not self._folder.exists() and any(path.iterdir()):
                 raise ConfigError(f"{path}: is not empty and no scan's output; give another output")
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self._folder / _LOCK_FILE).open("a+b", buffering=0)
+            self._lock = (self._folder / LOCK_FILE).open("a+b", buffering=0)
             self._take_lock()
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({reason_of(error)})") from error
@@ -159,14 +159,14 @@ class ScanDirectory:
 
         Half a line at the journal's end, of a process that was killed, is cut off.
         """
-        return find_done(self.path, list(shards), self._events())
+        return find_done(self.path, list(shards), self._entries())
 
-    def _events(self) -> Iterator[Event]:
+    def _entries(self) -> Iterator[Entry]:
         path = self._folder / JOURNAL_FILE
         whole = 0
-        for event, end in _iter_journal(path):
+        for entry, end in _iter_journal(path):
             whole = end
-            yield event
+            yield entry
         if _size_of(path) > whole:
             os.truncate(path, whole)
 
@@ -216,7 +216,7 @@ def is_scan(path: Path) -> bool:
 def lock_holder(path: Path) -> str | None:
     """Which process scans into a directory, in words; None: none does, as far as can be seen."""
     try:
-        with (path / SCAN_FOLDER / _LOCK_FILE).open("rb") as file:
+        with (path / SCAN_FOLDER / LOCK_FILE).open("rb") as file:
             return None if _try_lock(file.fileno(), shared=True) else _read_holder(file)
     except OSError:
         return None
@@ -247,17 +247,17 @@ def _read_object(path: Path, name: str) -> Mapping[str, object]:
         return {}
 
 
-def read_journal(path: Path) -> Iterator[Event]:
+def read_journal(path: Path) -> Iterator[Entry]:
     """What was done in a scan's directory, in order; half a line at the end is left out.
 
     Raises:
         DataError: It cannot be read.
     """
-    for event, _ in _iter_journal(path / SCAN_FOLDER / JOURNAL_FILE):
-        yield event
+    for entry, _ in _iter_journal(path / SCAN_FOLDER / JOURNAL_FILE):
+        yield entry
 
 
-def _iter_journal(path: Path) -> Iterator[tuple[Event, int]]:
+def _iter_journal(path: Path) -> Iterator[tuple[Entry, int]]:
     """Each whole line, and where it ends."""
     end = 0
     try:
@@ -266,7 +266,7 @@ def _iter_journal(path: Path) -> Iterator[tuple[Event, int]]:
                 if not line.endswith(b"\n"):
                     break
                 end += len(line)
-                yield _read_event(line), end
+                yield _read_entry(line), end
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -275,34 +275,34 @@ def _iter_journal(path: Path) -> Iterator[tuple[Event, int]]:
         ) from error
 
 
-def _read_event(line: bytes) -> Event:
-    values = {key: value for key, value in json.loads(line).items() if key in _EVENT_FIELDS}
+def _read_entry(line: bytes) -> Entry:
+    values = {key: value for key, value in json.loads(line).items() if key in _ENTRY_FIELDS}
     if "tally" in values:
         values["tally"] = Tally.from_json(values["tally"])
-    return Event(**values)
+    return Entry(**values)
 
 
 def find_done(
-    path: Path, relatives: Sequence[str], events: Iterable[Event]
+    path: Path, relatives: Sequence[str], entries: Iterable[Entry]
 ) -> tuple[dict[tuple[str, int], DoneUnit], dict[str, DoneShard]]:
     """Row groups and shards that are done: the journal says so and their files are there.
 
     Args:
         path: A scan's directory.
         relatives: The shards' places in it, in the order of the inputs.
-        events: The journal.
+        entries: The journal.
     """
     numbers = {relative: index for index, relative in enumerate(relatives)}
     units: dict[str, dict[int, DoneUnit]] = {}
     finished: dict[str, DoneShard] = {}
-    for event in events:
-        if event.shard not in numbers:
+    for entry in entries:
+        if entry.shard not in numbers:
             continue
-        if event.kind == "unit":
-            units.setdefault(event.shard, {})[event.group] = DoneUnit(event.tally, event.part_bytes)
-        elif event.kind == "shard":
-            finished[event.shard] = DoneShard(event.tally, event.sha256, event.output_bytes)
-            units.pop(event.shard, None)  # its parts are removed
+        if entry.kind == "unit":
+            units.setdefault(entry.shard, {})[entry.group] = DoneUnit(entry.tally, entry.part_bytes)
+        elif entry.kind == "shard":
+            finished[entry.shard] = DoneShard(entry.tally, entry.sha256, entry.output_bytes)
+            units.pop(entry.shard, None)  # its parts are removed
     finished = {
         relative: shard
         for relative, shard in finished.items()
@@ -396,22 +396,14 @@ def write_shard(parts: Sequence[Path], output: Path, text_column: str) -> int:
     Raises:
         OutputError: It cannot be written, or a part cannot be read.
     """
-    partial = output.with_name(output.name + ".partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+    with open_whole(output) as file:
+        try:
             _write_row_groups(parts, file, text_column)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(output)
-        return output.stat().st_size
-    except (OSError, pa.ArrowException) as error:
-        partial.unlink(missing_ok=True)
-        reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
-        raise OutputError(f"{output}: cannot be written ({reason})") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        except pa.ArrowException as error:
+            raise OutputError(f"{output}: cannot be written ({type(error).__name__})") from error
+        file.flush()
+        os.fsync(file.fileno())
+    return output.stat().st_size
 
 
 def _write_row_groups(parts: Sequence[Path], file: BinaryIO, text_column: str) -> None:
@@ -439,19 +431,3 @@ def _mapped_table(path: Path) -> pa.Table:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
-
-
-def hash_json(values: Mapping[str, object]) -> str:
-    """SHA-256 of JSON values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def hash_files(folder: Path, names: Sequence[str]) -> str:
-    """SHA-256 over files of a folder, by name and content; those that are missing are left out."""
-    digest = hashlib.sha256()
-    for name in names:
-        path = folder / name
-        if path.is_file():
-            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

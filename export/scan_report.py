@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from export.findings import Finding, Sample, sample_findings
-from export.scan_dir import JOURNAL_FILE, MANIFEST_FILE, RUN_FILE, SCAN_FOLDER
+from export.scan_dir import JOURNAL_FILE, LOCK_FILE, MANIFEST_FILE, RUN_FILE, SCAN_FOLDER
 from export.scan_status import (
     ScanState,
     UnitTime,
@@ -25,7 +25,7 @@ from pii.labels import LABELS
 from starencoder.errors import ConfigError
 from starencoder.files import check_outputs, write_whole
 from starencoder.page import escaped, histogram, page, table
-from starencoder.text import amount, duration
+from starencoder.text import amount, counted, duration
 from starencoder.toml import flatten
 
 REPORT_FILE = "report.html"
@@ -67,7 +67,7 @@ def write_scan_report(
     state = read_state(path)
     folder = path / SCAN_FOLDER
     target = folder / REPORT_FILE if output is None else output
-    own = [folder / name for name in (RUN_FILE, JOURNAL_FILE, MANIFEST_FILE, "lock")]
+    own = [folder / name for name in (RUN_FILE, JOURNAL_FILE, MANIFEST_FILE, LOCK_FILE)]
     check_outputs([target], [*own, *(path / name for name in _same_name(state, target))])
     drawn = _sample(state, sample, show_values) if sample else None
     tally = state.tally
@@ -118,17 +118,14 @@ def _sample(state: ScanState, size: int, show_values: bool) -> Sample:
 
 
 def _labels_section(tally: Tally) -> list[str]:
+    counts = tally.by_label()
     per_megabyte = [
-        f"{_count(count) * 1e6 / tally.text_bytes:,.2f}" if tally.text_bytes else "-"
-        for _, count, _ in label_rows(tally)
+        f"{count * 1e6 / tally.text_bytes:,.2f}" if tally.text_bytes else "-"
+        for count in (*(counts[label] for label in LABELS), counts.total())
     ]
     rows = [[*row, rate] for row, rate in zip(label_rows(tally), per_megabyte, strict=True)]
     header = ("label", "spans", "per 1,000 rows", "per MB of text")
     return ["<h2>Findings by label</h2>", table(header, rows)]
-
-
-def _count(shown: str) -> int:
-    return int(shown.replace(",", ""))
 
 
 def _languages_section(tally: Tally) -> list[str]:
@@ -201,7 +198,7 @@ def _problems_section(state: ScanState) -> list[str]:
         return ["<h2>Problems</h2><p>None.</p>"]
     rows = sorted(state.problems.items())
     return [
-        f"<h2>Problems</h2><p>{len(rows):,} shards have no output"
+        f"<h2>Problems</h2><p>{counted(len(rows), 'shard')} without an output"
         + (f"; the first {_MOST_ROWS:,}" if len(rows) > _MOST_ROWS else "")
         + ":</p>",
         table(("shard", "problem"), rows[:_MOST_ROWS]),
@@ -284,8 +281,8 @@ def _rate(text_bytes: int, seconds: float) -> str:
 def _sample_section(sample: Sample, show_values: bool, redacted: bool) -> list[str]:
     if redacted:
         about = (
-            "The texts are redacted: the values are no longer there. Where a tag stands in the "
-            "place of one, the rest of its line is shown."
+            "The texts are redacted: the values are no longer there. What stands in the place of "
+            "one is shown with the rest of its line."
         )
     elif show_values:
         about = "Values are shown: treat this page as the documents themselves."
@@ -321,7 +318,7 @@ def _findings_table(findings: Iterable[Finding]) -> str:
             f"<pre>{escaped(finding.before)}<mark>{escaped(finding.shown)}</mark>"
             f"{escaped(finding.after)}</pre>"
             if finding.shown
-            else "not where a tag would be",
+            else "left as it is",
         ]
         body.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{''.join(body)}</tbody></table>"
@@ -331,7 +328,7 @@ def _settings_section(state: ScanState) -> list[str]:
     settings = {key: value for key, value in state.run.items() if key != "inputs"}
     rows = [
         *((name, str(value)) for name, value in flatten(settings).items()),
-        ("inputs", f"{len(state.inputs):,} shards"),
+        ("inputs", counted(len(state.inputs), "shard")),
         ("inputs, size", amount(sum(source.size for source in state.inputs.values()), "B")),
     ]
     return ["<h2>Settings and versions</h2>", table(("key", "value"), rows)]

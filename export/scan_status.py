@@ -14,7 +14,7 @@ from pathlib import Path
 from export.scan_dir import (
     DoneShard,
     DoneUnit,
-    Event,
+    Entry,
     find_done,
     is_scan,
     lock_holder,
@@ -84,29 +84,29 @@ class _Watch:
     times: dict[str, dict[int, UnitTime]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
-    def see(self, events: Iterable[Event]) -> Iterator[Event]:
-        for event in events:
-            if event.kind == "start":
-                self.runs.append(Run(start=event.time, last=event.time))
+    def see(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            if entry.kind == "start":
+                self.runs.append(Run(start=entry.time, last=entry.time))
                 self.problems = {}  # it tries again what went wrong
-            elif event.kind == "problem":
-                self.problems.setdefault(event.shard, event.problem)
-            elif event.kind == "unit" and event.shard in self.inputs:
-                self._see_unit(event)
-            yield event
+            elif entry.kind == "problem":
+                self.problems.setdefault(entry.shard, entry.problem)
+            elif entry.kind == "unit" and entry.shard in self.inputs:
+                self._see_unit(entry)
+            yield entry
 
-    def _see_unit(self, event: Event) -> None:
-        tally, source = event.tally, self.inputs[event.shard]
-        self.times.setdefault(event.shard, {})[event.group] = UnitTime(
-            event.seconds, tally.text_bytes
+    def _see_unit(self, entry: Entry) -> None:
+        tally, source = entry.tally, self.inputs[entry.shard]
+        self.times.setdefault(entry.shard, {})[entry.group] = UnitTime(
+            entry.seconds, tally.text_bytes
         )
         if self.runs:
             run = self.runs[-1]
-            run.last = max(run.last, event.time)
+            run.last = max(run.last, entry.time)
             run.units += 1
             run.rows += tally.rows_in
             run.text_bytes += tally.text_bytes
-            run.seconds += event.seconds
+            run.seconds += entry.seconds
             run.share += _share(source, tally.rows_in)
 
 
@@ -187,14 +187,6 @@ class ScanState:
             count = len(self.problems)
             return f"done, apart from {count} with problems" if count else "done"
         return "stopped before its end; give the same command again to go on"
-
-
-def by_label(tally: Tally) -> Counter[str]:
-    """Spans by label, in the labels' order."""
-    counts: Counter[str] = Counter()
-    for own in tally.languages.values():
-        counts.update({label: own[label] for label in LABELS if own[label]})
-    return Counter({label: counts[label] for label in LABELS if counts[label]})
 
 
 def read_state(path: Path) -> ScanState:
@@ -327,7 +319,7 @@ def rate_text(run: Run) -> str:
 
 def label_rows(tally: Tally) -> list[tuple[str, str, str]]:
     """Label, spans, spans per 1,000 scanned rows; a last row for all."""
-    counts = by_label(tally)
+    counts = tally.by_label()
     rows = [(label, counts[label]) for label in LABELS]
     return [
         (name, f"{count:,}", per_thousand(count, tally.scanned))

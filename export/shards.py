@@ -4,27 +4,26 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from export.events import TEXTS as EVENT_TEXTS
 from pii.files import shown_path
-from starencoder.errors import ConfigError, DataError, MissingExtraError, reason_of
-
-if TYPE_CHECKING:
-    import fsspec
+from pii.spans import Span
+from starencoder.errors import ConfigError, DataError, reason_of
+from starencoder.languages import LANGUAGE_COLUMNS
+from starencoder.remote import changed_of, file_system, remote_errors
 
 SUFFIX = ".parquet"
 SPANS_COLUMN, MODIFIED_COLUMN = "pii_spans", "pii_modified"
-LANGUAGE_COLUMNS = ("lang", "language", "programming_language")
-"""Names of The Stack, StarCoderData and others; the first that a shard has holds its languages."""
+EVENT_TEXTS = ("title", "text", "description", "comment")
+"""The fields that are read of an issue's events; bigcode's filtered threads have `text`."""
 
 SPANS_TYPE = pa.list_(
     pa.struct(
@@ -40,8 +39,6 @@ SPANS_TYPE = pa.list_(
 )
 """Offsets are code points of the original text."""
 
-_CHANGED = ("mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "md5Hash")
-"""What file systems of fsspec call a file's version or date."""
 _BATCH_BYTES = 1 << 22
 _MOST_ROWS = 1024
 _READ_BYTES = 1 << 20
@@ -153,9 +150,10 @@ def _local_file(path: Path, relative: str) -> ShardFile:
 
 
 def _find_remote(address: str) -> list[ShardFile]:
-    system, root = _file_system(address)
+    system, root = file_system(address)
+    root = root.rstrip("/")
     try:
-        with _remote_errors():
+        with remote_errors(address):
             found: dict[str, dict[str, Any]]
             if system.isfile(root):
                 found = {root: system.info(root)}
@@ -173,42 +171,8 @@ def _find_remote(address: str) -> list[ShardFile]:
 
 
 def _remote_file(address: str, relative: str, info: dict[str, Any]) -> ShardFile:
-    changed = next((str(info[key]) for key in _CHANGED if info.get(key)), "")
     size = int(info.get("size") or 0)
-    return ShardFile(address=address, relative=relative, size=size, changed=changed)
-
-
-def _file_system(address: str) -> "tuple[fsspec.AbstractFileSystem, str]":
-    if "::" in address:
-        raise ConfigError(f"{address}: chains of addresses (::) are not read; unpack it first")
-    try:
-        import fsspec
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{address}: needs fsspec, which is not installed: pip install fsspec"
-        ) from error
-    try:
-        system, root = fsspec.core.url_to_fs(address)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{address}: cannot be opened ({error}); install the package that it names"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"{address}: not an address that fsspec knows") from error
-    return system, root.rstrip("/")
-
-
-@contextmanager
-def _remote_errors() -> Iterator[None]:
-    """Errors of a remote store's client, which are of any type, as OSError."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        if type(error).__module__.startswith(("pyarrow", "export")):
-            raise
-        raise OSError(f"{type(error).__name__} of {type(error).__module__}") from error
+    return ShardFile(address=address, relative=relative, size=size, changed=changed_of(info))
 
 
 @contextmanager
@@ -224,8 +188,8 @@ def open_shard(address: str) -> Iterator[BinaryIO]:
         with Path(address).open("rb") as file:
             yield file
         return
-    with _remote_errors():
-        system, path = _file_system(address)
+    with remote_errors(address, Unreadable):
+        system, path = file_system(address)
         with system.open(path, "rb") as remote:
             yield cast(BinaryIO, remote)
 
@@ -238,8 +202,8 @@ def stat_shard(file: ShardFile) -> ShardFile:
     """
     if "://" not in file.address:
         return _local_file(Path(file.address), file.relative)
-    with _remote_errors():
-        system, path = _file_system(file.address)
+    with remote_errors(file.address):
+        system, path = file_system(file.address)
         return _remote_file(file.address, file.relative, system.info(path))
 
 
@@ -375,6 +339,20 @@ def output_schema(schema: pa.Schema) -> pa.Schema:
     }
     fields += [pa.field(SPANS_COLUMN, SPANS_TYPE), pa.field(MODIFIED_COLUMN, pa.bool_())]
     return pa.schema(fields, metadata)
+
+
+def spans_to_json(spans: Sequence[Span]) -> list[dict[str, object]]:
+    """Spans as a value of `SPANS_TYPE`."""
+    return [asdict(span) for span in spans]
+
+
+def spans_from_json(values: Sequence[Mapping[str, Any]]) -> list[Span]:
+    """What `spans_to_json` gave.
+
+    Raises:
+        TypeError: A span lacks a field, or has another one.
+    """
+    return [Span(**value) for value in values]
 
 
 @contextmanager

@@ -55,6 +55,13 @@ class Tally:
                 bins = self.scores.setdefault(span.label, [0] * SCORE_BINS)
                 bins[min(SCORE_BINS - 1, int(span.score * SCORE_BINS))] += 1
 
+    def by_label(self) -> Counter[str]:
+        """Spans by label, in the labels' order; those of which there are some."""
+        counts: Counter[str] = Counter()
+        for own in self.languages.values():
+            counts.update(own)
+        return Counter({label: counts[label] for label in LABELS if counts[label]})
+
     def to_json(self) -> dict[str, object]:
         """As JSON objects, in a fixed order."""
         return {

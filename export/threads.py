@@ -37,7 +37,9 @@ _MARKERS = {
 _AUTHOR = re.compile(r"\s*+(?P<login>[A-Za-z0-9][A-Za-z0-9_-]{0,99}+(?:\[bot\])?):(?=\s|$)")
 _TITLE = re.compile(r"\s*+[^\n]++\n")
 _NO_AUTHORS = frozenset(("Title", "Status"))
-_PSEUDONYM = re.compile(r"\busername_(\d{1,9})\b")
+PSEUDONYM = re.compile(r"username_(\d{1,9})")
+"""What stands in place of an author."""
+_PSEUDONYM = re.compile(rf"\b{PSEUDONYM.pattern}\b")
 # A word as logins have them. Latin letters with accents belong to it; Chinese ones do not, as they
 # may stand right beside a name.
 _WORD = re.compile(r"[A-Za-z0-9_\u00c0-\u024f-]+")

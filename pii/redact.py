@@ -71,7 +71,7 @@ def redact(text: str, spans: Sequence[Span], operator: Operator) -> Redaction:
     return Redaction("".join(pieces), tuple(replacements))
 
 
-def tag_operator(value: str, span: Span) -> str | None:
+def tag_operator(value: str, span: Span) -> str:
     """Put the label in angle brackets: `<EMAIL>`."""
     return f"<{span.label}>"
 
@@ -85,7 +85,7 @@ _WELL_KNOWN_DNS = frozenset(
         *("8.20.247.20", "94.140.14.14", "94.140.15.15"),
     )
 )
-_PRIVATE_IPS: Mapping[int, Sequence[str]] = {
+PRIVATE_IPS: Mapping[int, Sequence[str]] = {
     4: ("172.16.31.10", "172.16.58.3", "172.16.17.32", "192.168.127.12", "192.168.3.11"),
     6: (
         "fd00:c2b6:b24b:be67:2827:688d:e6a1:6a3b",
@@ -95,6 +95,7 @@ _PRIVATE_IPS: Mapping[int, Sequence[str]] = {
         "fdf8:f53e:61e4::18",
     ),
 }
+"""What stands in place of an address, by the version of the protocol."""
 _SHORTEST_VALUE = 4
 _SHORTEST_KEY = 9
 
@@ -129,7 +130,7 @@ def _private_ip(value: str) -> str | None:
         return None
     if address.is_private or value in _WELL_KNOWN_DNS:
         return None
-    choices = _PRIVATE_IPS[address.version]
+    choices = PRIVATE_IPS[address.version]
     digest = hmac.digest(b"starencoder.redact", str(address).encode(), hashlib.sha256)
     return choices[int.from_bytes(digest[:8]) % len(choices)]
 

@@ -4,7 +4,6 @@ Column names are those of The Stack v1 and v2, the-stack-smol, StarCoderData,
 the-stack-github-issues and BigCode's commits.
 """
 
-import errno
 import io
 import itertools
 import json
@@ -12,7 +11,6 @@ import logging
 import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -24,10 +22,10 @@ from starencoder.errors import (
     ConfigError,
     DataError,
     MissingExtraError,
-    StarEncoderError,
     reason_of,
 )
-from starencoder.languages import LANGUAGES, language_of
+from starencoder.languages import LANGUAGE_COLUMNS, LANGUAGES, language_of
+from starencoder.remote import changed_of, file_system, remote_errors
 from starencoder.sources import find_source_files, read_source
 from starencoder.tokenizer import SENTINELS
 
@@ -52,9 +50,6 @@ _SUFFIXES = {
     ),
 }
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-_LANGUAGE_COLUMNS = ("lang", "language")
-_CHANGED = ("ETag", "etag", "blob_id", "LastModified", "last_modified", "mtime")
-"""What file systems of fsspec call a file's version or date."""
 _OPTIONAL = ("title", "subject", "repos")
 """Columns of issues and commits without which a document is whole."""
 _BATCH_ROWS = 64
@@ -325,7 +320,7 @@ def _columns(item: Input, names: Sequence[str]) -> tuple[list[str], str | None]:
         columns = [name for name in wanted if name in names]
     else:
         columns = [source.text_column]
-    automatic = next((name for name in _LANGUAGE_COLUMNS if name in names), None)
+    automatic = next((name for name in LANGUAGE_COLUMNS if name in names), None)
     language = source.language_column or (automatic if source.kind == "code" else None)
     for column in (*columns, *([language] if language else [])):
         if column not in names:
@@ -349,7 +344,7 @@ def _read_parquet(item: Input) -> Iterator[_Row]:
 
     try:
         with (
-            _remote(item.name),
+            remote_errors(item.name),
             _open(item) as file,
             parquet.ParquetFile(file, pre_buffer=True, page_checksum_verification=True) as shard,
         ):
@@ -358,7 +353,7 @@ def _read_parquet(item: Input) -> Iterator[_Row]:
                 field.name
                 for field in schema
                 # Numbers under a usual name for languages are none.
-                if field.name not in _LANGUAGE_COLUMNS
+                if field.name not in LANGUAGE_COLUMNS
                 or field.name == item.source.language_column
                 or _is_text(field.type)
             ]
@@ -411,7 +406,7 @@ def _parquet_row(
 
 def _read_jsonl(item: Input) -> Iterator[_Row]:
     try:
-        with _remote(item.name), _open(item) as file:
+        with remote_errors(item.name), _open(item) as file:
             lines = (_json_line(line) for line in file if line.strip())
             yield from _rows_without_schema(item, lines)
     except OSError as error:
@@ -489,9 +484,9 @@ def _list_files(source: SourceConfig, dropped: Dropped) -> Iterator[Input]:
 
 def _list_shards(source: SourceConfig) -> list[Input]:
     suffixes = _SUFFIXES[source.format]
-    system, root = _file_system(source.path)
+    system, root = file_system(source.path)
     try:
-        with _remote(source.path):
+        with remote_errors(source.path):
             found = _find(system, root, suffixes)
     except OSError as error:
         raise DataError(f"{source.path}: cannot be listed ({reason_of(error)})") from error
@@ -506,8 +501,8 @@ def _list_shards(source: SourceConfig) -> list[Input]:
         address = system.unstrip_protocol(name) if "://" in source.path else name
         folder = _language_folder(name, root)
         size = int(info.get("size") or 0)
-        changed = next((str(info[key]) for key in _CHANGED if info.get(key)), "")
-        inputs.append(Input(source, address, size, changed, _default_language(source, folder)))
+        language = _default_language(source, folder)
+        inputs.append(Input(source, address, size, changed_of(info), language))
     return inputs
 
 
@@ -524,19 +519,6 @@ def _find(
         below = system.find(root, detail=True)
         found = {name: info for name, info in below.items() if name.endswith(suffixes)}
     return found
-
-
-@contextmanager
-def _remote(address: str) -> Iterator[None]:
-    """Errors of a remote store's client, which are of any type, as OSError."""
-    try:
-        yield
-    except (OSError, StarEncoderError):
-        raise
-    except Exception as error:
-        if "://" not in address or type(error).__module__.startswith("pyarrow"):
-            raise
-        raise OSError(errno.EIO, f"{type(error).__name__} of {type(error).__module__}") from error
 
 
 def _language_folder(name: str, root: str) -> str:
@@ -561,24 +543,8 @@ def _default_language(source: SourceConfig, folder: str) -> str:
     return known_language(folder) if folder else UNKNOWN
 
 
-def _file_system(address: str) -> "tuple[fsspec.AbstractFileSystem, str]":
-    if "::" in address:
-        raise ConfigError(f"{address}: chains of addresses (::) are not read; unpack it first")
-    try:
-        import fsspec
-
-        system, root = fsspec.core.url_to_fs(address)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{address}: cannot be opened ({error}); install the package that it names"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"{address}: not an address that fsspec knows") from error
-    return system, root
-
-
 def _open(item: Input) -> BinaryIO:
-    system, path = _file_system(item.name)
+    system, path = file_system(item.name)
     file = system.open(path, "rb")
     packed = _COMPRESSION.get(PurePosixPath(item.name).suffix)
     if packed is None:

@@ -124,13 +124,9 @@ def write_report(run: Path, output: Path | None = None) -> Path:
 
 def _load(run: Path) -> _Run:
     if not run.is_dir():
-        raise DataError(
-            f"{run}: no such directory; give the run.output of a pretraining run, or a scan's output"
-        )
+        raise DataError(f"{run}: no such directory; give a pretraining run's or a scan's output")
     if not any((run / name).exists() for name in (LOCK_FILE, CONFIG_FILE, METRICS_FILE)):
-        raise DataError(
-            f"{run}: no pretraining run and no scan's output; give the run.output of one, or a scan's --output"
-        )
+        raise DataError(f"{run}: no pretraining run and no scan's output; give one of them")
     lines: dict[str, list[MetricsLine]] = {}
     for line in read_metrics(run):
         lines.setdefault(line.kind, []).append(line)

@@ -2,6 +2,9 @@
 
 from pathlib import PurePath
 
+LANGUAGE_COLUMNS = ("lang", "language", "programming_language")
+"""Of shards: The Stack's, StarCoderData's and others'; the first that is there is the one."""
+
 _BY_SUFFIX = {
     ".c": "C", ".h": "C", ".cc": "C++", ".cpp": "C++", ".hpp": "C++", ".cxx": "C++", ".cs": "C#",
     ".java": "Java", ".go": "Go", ".rs": "Rust", ".py": "Python", ".rb": "Ruby", ".php": "PHP",

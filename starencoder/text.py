@@ -30,6 +30,17 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """A number and what it counts: 1 shard, 2 shards.
+
+    Args:
+        number: How many.
+        one: What one is called.
+        more: What more are called; empty: the same with an s.
+    """
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
 def amount(value: float, unit: str = "") -> str:
     """A number with one decimal and the largest decimal prefix it fills: 1500000000 B, 1.5 GB."""
     for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):

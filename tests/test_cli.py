@@ -1415,7 +1415,7 @@ def test_a_scan_redacts_shards_and_tells_what_it_did(run):
     done = run("scan", "in", "--output", "out", *NONE, "--workers", 1)
     assert done.code == 0
     assert done.out.decode().splitlines() == [
-        "out: 1 of 1 shards, 3 rows",
+        "out: 1 of 1 shard, 3 rows",
         "2 rows scanned, 1 modified; 2 spans: 1 EMAIL, 1 IP_ADDRESS",
         "not scanned: 1 null",
         f"account: {Path('out/_scan/manifest.json')}",
@@ -1437,7 +1437,7 @@ def test_a_dry_run_writes_nothing_and_says_how_long_it_takes(run):
     done = run("scan", "in", "--output", "out", *NONE, "--dry-run", "--price", 2, "--workers", 1)
     assert done.code == 0
     lines = done.out.decode().splitlines()
-    assert lines[0].startswith("to scan: 1 shards, 25 row groups, 50 rows, ")
+    assert lines[0].startswith("to scan: 1 shard, 25 row groups, 50 rows, ")
     assert "MB/s with one process" in lines[1]
     assert lines[2].startswith("estimate: ")
     assert lines[3].startswith("cost: ")

@@ -15,7 +15,7 @@ from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.writers import ParquetWriter
 
-from export import datatrove_step
+from export import datatrove_step, rows
 from export.datatrove_step import RedactPII
 
 NAME_TEXT = "# Author: Marta Lindqvist\nimport os\n"
@@ -124,3 +124,15 @@ def test_annotating_leaves_the_text_and_only_what_is_asked_for_is_found():
 def test_a_wrong_option_is_refused_when_the_pipeline_is_made(options):
     with pytest.raises(ConfigError):
         RedactPII(**options)
+
+
+def test_a_long_text_is_read_as_a_scan_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "LONG_BYTES", 40)
+    thread = f"<issue_start>Title\nkestrel9: ask {EMAIL}<issue_comment>owl-77: @kestrel9 yes"
+    write(tmp_path / "in.parquet", table_of([thread, f"é {EMAIL}"]))
+    run([tmp_path / "in.parquet"], tmp_path / "scan")
+    out = list(RedactPII(model="none").run(documents([thread, f"é {EMAIL}"])))
+    assert [document.text for document in out] == texts_of(tmp_path / "scan" / "in.parquet")
+    found = [document.metadata["pii_spans"] for document in out]
+    assert as_scanned(found) == spans_of(tmp_path / "scan" / "in.parquet")
+    assert [[span["label"] for span in spans] for spans in found] == [["EMAIL"], ["EMAIL"]]

@@ -10,12 +10,16 @@ from pyarrow import parquet
 
 from export import findings, shards
 from export.findings import BLOCK, PLACE_COLUMNS, sample_findings
-from export.shards import SPANS_TYPE
+from export.scanner import ScanConfig
+from export.shards import SPANS_TYPE, ColumnNames
 from pii.labels import LABELS
 from pii.redact import OPERATORS, redact
 from pii.spans import Span
+from tests.export.scans import EMAIL, run
 
 NAMES = ("ottilie", "brunhild", "wendelin")
+ADDRESSES = ("52.17." + "203.94", "2a01:" + "4f8::7", "10.0.0.7", "172.16.31.101")
+"""The last two are private, and begin as what may stand in place of another."""
 
 
 def span(start, end, label="USERNAME", **values):
@@ -150,15 +154,20 @@ def test_of_a_long_value_beside_a_masked_one_no_part_is_shown(tmp_path):
 
 
 @given(
-    words=st.lists(st.sampled_from(["a ", *NAMES, "\n"]), min_size=1, max_size=20),
+    words=st.lists(
+        st.sampled_from(["a ", "\n", *NAMES, *(f"{address} " for address in ADDRESSES)]),
+        min_size=1,
+        max_size=20,
+    ),
     operator=st.sampled_from(["tag", "starcoder"]),
 )
-def test_in_a_redacted_text_the_tag_is_shown_where_it_stands(tmp_path_factory, words, operator):
+def test_what_replaced_a_value_is_shown_where_it_stands(tmp_path_factory, words, operator):
     text, spans = "", []
     for number, word in enumerate(words):
-        if word in NAMES:
-            label = ("EMAIL", "USERNAME")[number % 2]
-            spans.append(span(len(text), len(text) + len(word), label))
+        value = word.strip()
+        if value in (*NAMES, *ADDRESSES):
+            label = ("EMAIL", "USERNAME")[number % 2] if value in NAMES else "IP_ADDRESS"
+            spans.append(span(len(text), len(text) + len(value), label))
         text += word
     redaction = redact(text, [Span(**own) for own in spans], OPERATORS[operator])
     path = tmp_path_factory.mktemp("redacted")
@@ -166,16 +175,65 @@ def test_in_a_redacted_text_the_tag_is_shown_where_it_stands(tmp_path_factory, w
 
     sample = draw(path, ["a.parquet"], redacted=True, show_values=False)
 
-    starts = {own.span.start: own.start for own in redaction.replacements}
-    for label in ("EMAIL", "USERNAME"):
-        for one in sample.findings[label]:
-            if one.span.start in starts:
-                start = starts[one.span.start]
-                assert one.shown == f"<{label}>"
-                assert redaction.text[:start].endswith(one.before.removeprefix("…"))
-                assert one.line == redaction.text.count("\n", 0, start) + 1
-            else:  # BigCode leaves user names as they are
+    replaced = {own.span.start: own for own in redaction.replacements}
+    assert sum(map(len, sample.findings.values())) == len(spans)
+    for label, drawn in sample.findings.items():
+        for one in drawn:
+            if one.span.start in replaced:
+                own = replaced[one.span.start]
+                assert one.shown == redaction.text[own.start : own.end]
+                assert redaction.text[: own.start].endswith(one.before.removeprefix("…"))
+                assert one.line == redaction.text.count("\n", 0, own.start) + 1
+            else:  # BigCode leaves user names and private addresses as they are
                 assert (operator, label, one.shown, one.line) == ("starcoder", label, "", None)
+
+
+def test_pseudonyms_are_found_and_all_that_follows_them(tmp_path):
+    thread = (
+        f"<issue_start>Title\nkestrel9: ask {EMAIL}"
+        f"<issue_comment>owl-77: @kestrel9 or {EMAIL}, says @owl-77"
+    )
+    scan_folder(tmp_path, pa.table({"content": [thread]}), "content")
+    sample = draw(tmp_path / "out", ["a.parquet"], redacted=True, show_values=False)
+    assert [one.shown for one in sample.findings["USERNAME"]] == [
+        "username_0",
+        "username_1",
+        "username_0",
+        "username_1",
+    ]
+    assert [(one.before[-4:], one.shown) for one in sample.findings["EMAIL"]] == [
+        ("ask ", "<EMAIL>"),
+        (" or ", "<EMAIL>"),
+    ]
+
+
+@pytest.mark.parametrize("mode", ["redact", "annotate"])
+def test_of_events_the_texts_are_shown_without_the_values(tmp_path, mode):
+    events = [
+        {"author": "kestrel9", "text": f"ask {EMAIL}", "title": "Hello"},
+        None,
+        {"author": "owl-77", "text": f"@kestrel9 or {EMAIL}, is it?", "title": None},
+    ]
+    scan_folder(tmp_path, pa.table({"events": [events]}), "events", mode)
+    sample = draw(
+        tmp_path / "out",
+        ["a.parquet"],
+        text_column="events",
+        redacted=mode == "redact",
+        show_values=False,
+    )
+    shown = [(one.before, one.shown, one.after) for one in sample.findings["EMAIL"]]
+    if mode == "redact":
+        assert shown == [("ask ", "<EMAIL>", ""), ("@username_0 or ", "<EMAIL>", ", is it?")]
+    else:
+        assert shown == [("ask ", BLOCK, ""), (f"@{BLOCK} or ", BLOCK, ", is it?")]
+
+
+def scan_folder(folder, table, text_column, mode="redact"):
+    """Scan a shard `a` into `out`."""
+    parquet.write_table(table, folder / "a.parquet")
+    config = ScanConfig(model="none", mode=mode, columns=ColumnNames(text=text_column))
+    run([folder / "a.parquet"], folder / "out", config)
 
 
 def test_a_long_line_and_a_long_value_are_cut(tmp_path):

@@ -13,7 +13,8 @@ import cli
 from export import row_groups
 from export.scan import local_engine, plan_scan, scan
 from export.scanner import ScanConfig
-from export.shards import LANGUAGE_COLUMNS, SPANS_TYPE
+from export.shards import SPANS_TYPE
+from starencoder.languages import LANGUAGE_COLUMNS
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "scanning.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^ +\$ starencoder ((?:.*\\\n)*.*)$", GUIDE, re.MULTILINE)

@@ -1,6 +1,6 @@
 import pytest
 
-from starencoder.text import aligned, amount, duration, short
+from starencoder.text import aligned, amount, counted, duration, short
 
 
 def test_columns_of_a_text_table_are_aligned():
@@ -36,3 +36,8 @@ def test_amounts_have_a_decimal_prefix(value, unit, expected):
 )
 def test_durations_have_their_two_largest_units(seconds, expected):
     assert duration(seconds) == expected
+
+
+def test_what_is_counted_is_called_what_it_is_called():
+    assert [counted(n, "shard") for n in (0, 1, 2)] == ["0 shards", "1 shard", "2 shards"]
+    assert [counted(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
