@@ -38,7 +38,6 @@ FINDINGS, CANNOT_READ, STOPPED, INTERRUPTED = 1, 3, 4, 130
 
 _FORMATS = ("table", "jsonl", "csv")
 _OPERATORS = ("tag", "starcoder")
-_OPERATING_POINTS = ("balanced", "thorough")
 _ENGINES = ("local", "ray")
 _SECONDS_BETWEEN_LINES = 30
 
@@ -444,8 +443,8 @@ class _WhatToLookFor:
 def _what_to_look_for(
     arguments: argparse.Namespace, settings: Settings, command: str, operating_point: str
 ) -> _WhatToLookFor:
-    from pii.detect import check_model
-    from pii.redactor import rule_names
+    from pii.detect import check_model, check_settings
+    from pii.labels import check_labels
 
     def option(name: str, default: _Value) -> _Value:
         return _option(arguments, settings, command, name, default)
@@ -455,19 +454,12 @@ def _what_to_look_for(
     min_score: float | None = option("min_score", None)
     model: str = option("model", "tiny")
     point = option("operating_point", operating_point)
-    for label in labels:
-        check_name("label", label, LABELS)
-    if not labels:
-        raise ConfigError(f"no label given; known: {', '.join(LABELS)}")
-    if min_score is not None and not 0 <= min_score <= 1:
-        raise ConfigError(f"--min-score must be from 0 to 1, got {min_score}")
-    for rule in disabled:
-        check_name("rule", rule, rule_names())
+    check_settings(operating_point=point, labels=labels, min_score=min_score, disabled=disabled)
     check_model(model)
     return _WhatToLookFor(
         model=model,
-        operating_point=check_name("operating point", point, _OPERATING_POINTS),
-        labels=tuple(labels),
+        operating_point=point,
+        labels=check_labels(labels),
         min_score=min_score,
         disabled=frozenset(disabled),
         include_examples=option("include_examples", False),
@@ -736,21 +728,57 @@ def run_scan(arguments: argparse.Namespace) -> int:
     from export.scan import plan_scan, scan
     from pii.files import shown_path
 
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ConfigError(f"--workers must be 1 or more, got {arguments.workers}")
-    if arguments.price is not None and not (arguments.dry_run and arguments.price >= 0):
-        raise ConfigError("--price is 0 or more, and goes with --dry-run")
+    settings = _load_settings()
     devices = parse_device(arguments.device)
-    config = _scan_config(arguments, on_gpu=bool(devices))
-    open_engine = _engine(arguments, config, devices)
+    _check_scan_flags(arguments, settings, devices)
+    config = _scan_config(arguments, settings, on_gpu=bool(devices))
+    engine = _engine(arguments, config, devices)
     plan = plan_scan(arguments.shards, config)
     for shard, problem in plan.unreadable.items():
         _say(f"{shown_path(shard)}: {problem}")
     if arguments.dry_run:
         return _estimate(arguments, plan, devices)
-    with open_engine() as engine, _rows_shown(plan.rows) as show:
+    with _rows_shown(plan.rows) as show:
         account = scan(plan, arguments.output, engine, on_progress=show)
     return _tell_account(account, plan, arguments.output)
+
+
+def _check_scan_flags(
+    arguments: argparse.Namespace, settings: Settings, devices: tuple[int, ...]
+) -> None:
+    """Refuse flags that are out of range or do not go together."""
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ConfigError(f"--workers must be 1 or more, got {arguments.workers}")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ConfigError(f"--limit must be 1 or more, got {arguments.limit}")
+    if arguments.price is not None and not (arguments.dry_run and arguments.price >= 0):
+        raise ConfigError("--price is 0 or more, and goes with --dry-run")
+    if arguments.drop_unselected and not arguments.languages:
+        raise ConfigError("--drop-unselected goes with --languages")
+    mode = _option(arguments, settings, "scan", "mode", "redact")
+    for name in ("from_spans", "operator"):
+        if getattr(arguments, name) and mode == "annotate":
+            raise ConfigError(f"--{name.replace('_', '-')} goes with --mode redact")
+    model = _option(arguments, settings, "scan", "model", "tiny")
+    if devices and (model == "none" or arguments.from_spans):
+        raise ConfigError("--device cuda goes with a model, and none is used")
+    if check_name("engine", arguments.engine or "local", _ENGINES) == "local":
+        for name in ("ray_address", "worker_cpus", "worker_gpus"):
+            if getattr(arguments, name) is not None:
+                raise ConfigError(f"--{name.replace('_', '-')} goes with --engine ray")
+        return
+    if arguments.dry_run and arguments.workers is None:
+        raise ConfigError("--dry-run with --engine ray needs --workers: how many there would be")
+    if devices and arguments.device != "cuda":
+        raise ConfigError("--engine ray gives each worker its GPUs: say --device cuda")
+    if arguments.worker_gpus is not None and not devices:
+        raise ConfigError("--worker-gpus goes with --device cuda")
+    for flag, value in (
+        ("--worker-cpus", arguments.worker_cpus),
+        ("--worker-gpus", arguments.worker_gpus),
+    ):
+        if value is not None and (value < 0 or (value > 1 and not value.is_integer())):
+            raise ConfigError(f"{flag} is 0 to 1 or a whole number, got {value:g}")
 
 
 def _estimate(arguments: argparse.Namespace, plan: "Plan", devices: tuple[int, ...]) -> int:
@@ -768,73 +796,48 @@ def _estimate(arguments: argparse.Namespace, plan: "Plan", devices: tuple[int, .
 
 def _engine(
     arguments: argparse.Namespace, config: "ScanConfig", devices: tuple[int, ...]
-) -> "Callable[[], contextlib.AbstractContextManager[Engine]]":
-    """What opens the engine that was chosen; refused at once where it cannot be had."""
+) -> "Engine":
+    """The engine that was chosen; refused at once where it cannot be had."""
     from export.cuda import gpu_plan
     from export.gpu_engine import check_gpu, cuda_engine
     from export.scan import local_engine
     from pii.detect import model_folder
     from pii.workers import default_jobs
 
-    if check_name("engine", arguments.engine or "local", _ENGINES) == "local":
-        for name in ("ray_address", "worker_cpus", "worker_gpus"):
-            if getattr(arguments, name) is not None:
-                raise ConfigError(f"--{name.replace('_', '-')} goes with --engine ray")
-        workers = arguments.workers or default_jobs()
+    if arguments.engine == "ray":
+        from export.ray_engine import ray_engine
+
         if devices:
-            check_gpu(config.model)
-        on_gpu = cuda_engine(workers, devices, say=_say) if devices else None
-        local = on_gpu or local_engine(workers, say=_say)
-        return lambda: contextlib.nullcontext(local)
-    if arguments.dry_run and arguments.workers is None:
-        raise ConfigError("--dry-run with --engine ray needs --workers: how many there would be")
+            gpu_plan(model_folder(config.model))  # whether there is a file for GPUs
+
+        gpus = float(len(devices)) if arguments.worker_gpus is None else arguments.worker_gpus
+        return ray_engine(
+            arguments.output,
+            address=arguments.ray_address,
+            workers=arguments.workers,
+            cpus=1.0 if arguments.worker_cpus is None else arguments.worker_cpus,
+            gpus=gpus,
+            say=_say,
+        )
+    workers = arguments.workers or default_jobs()
     if devices:
-        if arguments.device != "cuda":
-            raise ConfigError("--engine ray gives each worker its GPUs: say --device cuda")
-        gpu_plan(model_folder(config.model))  # whether there is a file for GPUs
-    if arguments.worker_gpus is not None and not devices:
-        raise ConfigError("--worker-gpus goes with --device cuda")
-    cpus = 1.0 if arguments.worker_cpus is None else arguments.worker_cpus
-    gpus = float(len(devices)) if arguments.worker_gpus is None else arguments.worker_gpus
-    for flag, value in (("--worker-cpus", cpus), ("--worker-gpus", gpus)):
-        if value < 0 or (value > 1 and not value.is_integer()):
-            raise ConfigError(f"{flag} is 0 to 1 or a whole number, got {value:g}")
-    from export.ray_engine import ray_engine
-
-    return functools.partial(
-        ray_engine,
-        arguments.output,
-        address=arguments.ray_address,
-        workers=arguments.workers,
-        cpus=cpus,
-        gpus=gpus,
-        say=_say,
-    )
+        check_gpu(config.model)
+        return cuda_engine(workers, devices, say=_say)
+    return local_engine(workers, say=_say)
 
 
-def _scan_config(arguments: argparse.Namespace, *, on_gpu: bool) -> "ScanConfig":
-    from export.scanner import MODES, ScanConfig
+def _scan_config(
+    arguments: argparse.Namespace, settings: Settings, *, on_gpu: bool
+) -> "ScanConfig":
+    from export.scanner import ScanConfig
     from export.shards import ColumnNames
-
-    settings = _load_settings()
 
     def option(name: str, default: _Value) -> _Value:
         return _option(arguments, settings, "scan", name, default)
 
     chosen = _what_to_look_for(arguments, settings, "scan", "thorough")
-    mode = check_name("mode", option("mode", "redact"), MODES)
-    if arguments.from_spans and mode != "redact":
-        raise ConfigError("--from-spans goes with --mode redact")
-    if arguments.operator and mode != "redact":
-        raise ConfigError("--operator goes with --mode redact")
-    if arguments.drop_unselected and not arguments.languages:
-        raise ConfigError("--drop-unselected goes with --languages")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise ConfigError(f"--limit must be 1 or more, got {arguments.limit}")
-    if on_gpu and (chosen.model == "none" or arguments.from_spans):
-        raise ConfigError("--device cuda goes with a model, and none is used")
     return ScanConfig(
-        mode=mode,
+        mode=option("mode", "redact"),
         model=chosen.model,
         device="cuda" if on_gpu else "cpu",
         operating_point=chosen.operating_point,
@@ -842,7 +845,7 @@ def _scan_config(arguments: argparse.Namespace, *, on_gpu: bool) -> "ScanConfig"
         min_score=chosen.min_score,
         disabled=tuple(sorted(chosen.disabled)),
         include_examples=chosen.include_examples,
-        operator=check_name("operator", option("operator", "tag"), _OPERATORS),
+        operator=option("operator", "tag"),
         columns=ColumnNames(
             text=option("text_column", "content"),
             language=option("language_column", None),
@@ -1419,10 +1422,10 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Score models and predictions on annotated documents."""
+    from pii.detect import rule_names
     from pii.evaluate import evaluate
     from pii.evaluation_report import as_json, score_text, write_report
     from pii.predictions import check_ids, write_predictions
-    from pii.redactor import rule_names
 
     models = arguments.model or ([] if len(arguments.compare) > 1 else ["tiny"])
     for rule in arguments.disable:

@@ -10,13 +10,10 @@ from datatrove.pipeline.base import PipelineStep
 
 from export.row_groups import NOT_UTF8, NULL
 from export.rows import Row, row_of
-from export.scanner import MODES, ScanConfig, Scanner
+from export.scanner import ScanConfig, Scanner
 from export.shards import MODIFIED_COLUMN, SPANS_COLUMN, spans_to_json
-from pii.detect import check_model, load_detector
-from pii.labels import LABELS, check_labels
-from pii.redact import OPERATORS
-from pii.redactor import rule_names
-from starencoder.names import check_name
+from pii.detect import check_model
+from pii.labels import LABELS
 
 _MOST_DOCUMENTS = 256
 _MOST_CHARACTERS = 1 << 20
@@ -52,21 +49,17 @@ class RedactPII(PipelineStep):  # type: ignore[misc]
             ConfigError: An unknown name, or a score outside [0, 1].
         """
         super().__init__()
-        for rule in disabled:
-            check_name("rule", rule, rule_names())
         check_model(model)
         self._config = ScanConfig(
             model=model,
-            mode=check_name("mode", mode, MODES),
-            operator=check_name("operator", operator, OPERATORS),
+            mode=mode,
+            operator=operator,
             operating_point=operating_point,
-            labels=check_labels(labels),
+            labels=tuple(labels),
             min_score=min_score,
             disabled=tuple(disabled),
             include_examples=include_examples,
         )
-        # Checks the rest, without the model.
-        load_detector("none", operating_point=operating_point, min_score=min_score)
 
     def run(
         self, data: Iterable[Document], rank: int = 0, world_size: int = 1

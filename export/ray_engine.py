@@ -34,6 +34,7 @@ from pii.detect import model_folder
 from pii.workers import Crash, handled
 from starencoder.errors import ConfigError, StarEncoderError, reason_of
 from starencoder.files import write_whole
+from starencoder.text import counted
 
 Start = Callable[[ScanConfig], Callable[[Unit], UnitResult]]
 """Makes, on a node, what scans a unit."""
@@ -58,7 +59,6 @@ def _open_scanner(config: ScanConfig) -> UnitScanner:
     return UnitScanner(config, cuda_predict(model_folder(config.model), 0) if on_gpu else None)
 
 
-@contextlib.contextmanager
 def ray_engine(
     output: Path,
     *,
@@ -68,10 +68,11 @@ def ray_engine(
     gpus: float = 0.0,
     start: Start = _open_scanner,
     say: Callable[[str], object] = lambda message: None,
-) -> Iterator[Engine]:
-    """Join a Ray cluster, or start one on this machine, for as long as the context lasts.
+) -> Engine:
+    """Actors on a Ray cluster, which is joined, or started on this machine, for the units' time.
 
-    What is printed to stdout meanwhile is dropped: Ray prints there what is in its logs too.
+    What is printed to stdout meanwhile is dropped: Ray prints there what is in its logs too. As
+    the units begin, no other thread may look up a relative path.
 
     Args:
         output: The scan's output directory.
@@ -84,30 +85,36 @@ def ray_engine(
         say: Called with what the user may want to know: units that are tried again, and waiting.
 
     Raises:
-        ConfigError: There is no cluster at the address, or it has another version of Ray or Python.
+        ConfigError: Nobody listens at the address. As the units begin: there is no cluster, or it
+            has another version of Ray or Python.
     """
-    with (
-        Path(os.devnull).open("w") as dropped,
-        contextlib.redirect_stdout(dropped),
-        _connected(address, say),
-    ):
+    flag = "--ray-address"
+    if address in (None, "auto") and os.environ.get("RAY_ADDRESS"):
+        flag, address = "RAY_ADDRESS", os.environ["RAY_ADDRESS"]
+    if address not in (None, "auto", "local"):
+        _check_reachable(flag, address)
 
-        def run(config: ScanConfig, units: Sequence[Unit]) -> Generator[Outcome, None, None]:
-            with _shared_token(output) as token:
-                named = config.model in ("tiny", "none")
-                job = _Job(
-                    config=config if named else replace(config, model=_absolute(config.model)),
-                    start=start,
-                    token_file=token,
-                    token=token.read_text(),
-                    versions=package_versions(),
-                    model=model_hash(config),
-                    sample=_first_readable(units),
-                )
-                options = {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
-                yield from _Run(job, units, options, workers, say).outcomes()
+    def run(config: ScanConfig, units: Sequence[Unit]) -> Generator[Outcome, None, None]:
+        with (
+            Path(os.devnull).open("w") as dropped,
+            contextlib.redirect_stdout(dropped),
+            _connected(flag, address, say),
+            _shared_token(output) as token,
+        ):
+            named = config.model in ("tiny", "none")
+            job = _Job(
+                config=config if named else replace(config, model=_absolute(config.model)),
+                start=start,
+                token_file=token,
+                token=token.read_text(),
+                versions=package_versions(),
+                model=model_hash(config),
+                sample=_first_readable(units),
+            )
+            options = {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
+            yield from _Run(job, units, options, workers, say).outcomes()
 
-        yield run
+    return run
 
 
 @contextlib.contextmanager
@@ -127,12 +134,7 @@ def _sigterm_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _connected(address: str | None, say: Callable[[str], object]) -> Iterator[None]:
-    flag = "--ray-address"
-    if address in (None, "auto") and os.environ.get("RAY_ADDRESS"):
-        flag, address = "RAY_ADDRESS", os.environ["RAY_ADDRESS"]
-    if address not in (None, "auto", "local"):
-        _check_reachable(flag, address)
+def _connected(flag: str, address: str | None, say: Callable[[str], object]) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         # Ray adds the current directory to where workers look for modules: it may be hostile.
@@ -417,8 +419,9 @@ class _Run:
             self._told = now
             there = ray.cluster_resources()
             self._say(
-                f"{len(self._new) + len(self._again)} row groups wait for room on the Ray cluster; "
-                f"a worker takes {_resources(self._options['num_cpus'], self._options['num_gpus'])}"
+                "waiting for room on the Ray cluster: "
+                f"{counted(len(self._new) + len(self._again), 'row group')}; a worker takes "
+                f"{_resources(self._options['num_cpus'], self._options['num_gpus'])}"
                 f", the cluster has {_resources(there.get('CPU', 0), there.get('GPU', 0))} in all"
             )
 

@@ -55,7 +55,7 @@ FORMAT = 1
 
 Outcome = tuple[Unit, UnitResult | Crash]
 Engine = Callable[[ScanConfig, Sequence[Unit]], Generator[Outcome, None, None]]
-"""Scans row groups, in any order."""
+"""Scans row groups, in any order. It may change the current directory until the first is done."""
 
 _MODEL_FILES = (CONFIG_FILE, TOKENIZER_FILE, *ONNX_FILES.values(), ROUTER_FILE)
 _PACKAGES = ("starencoder", "pyarrow", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
@@ -345,16 +345,18 @@ class _Driver:
             earlier.add(tally)
         self._on_progress(earlier)
         units = list(self._pending())
+        pending = {self._relative[unit.file] for unit in units}
+        complete = [x for x in self._plan.shards if x not in pending and x not in self._finished]
+        for relative in self._finished:
+            directory.remove_parts(self._numbers[relative])
         with ThreadPoolExecutor(1) as joiner:
-            for relative in self._plan.shards:
-                if relative in self._finished:
-                    directory.remove_parts(self._numbers[relative])
-                else:
-                    self._join_if_done(relative, joiner)
             if units:
                 with closing(engine(config, units)) as outcomes:
                     for unit, outcome in outcomes:
                         self._take(unit, outcome, joiner)
+            # Not before the units: as they begin, an engine may change the current directory.
+            for relative in complete:
+                self._join_if_done(relative, joiner)
             while self._joins:
                 self._take_join()
         return self._account()

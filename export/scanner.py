@@ -10,12 +10,13 @@ import numpy as np
 
 from export.rows import Row
 from export.shards import ColumnNames
-from pii.detect import Detector, load_detector, model_folder
+from pii.detect import Detector, check_settings, load_detector, model_folder
 from pii.labels import LABELS
 from pii.redact import OPERATORS
 from pii.session import load_session
 from pii.spans import Span
 from pii.tagger import Predict, Probs
+from starencoder.names import check_name
 
 MODES = ("redact", "annotate")
 
@@ -47,6 +48,21 @@ class ScanConfig:
     """Rows to scan, counted from the first shard's first."""
     from_spans: str = ""
     """The output directory of an earlier scan whose spans are used; empty: detect."""
+
+    def __post_init__(self) -> None:
+        """Check the names and the score.
+
+        Raises:
+            ConfigError: One is not known, or the score is outside [0, 1].
+        """
+        check_name("mode", self.mode, MODES)
+        check_name("operator", self.operator, OPERATORS)
+        check_settings(
+            operating_point=self.operating_point,
+            labels=self.labels,
+            min_score=self.min_score,
+            disabled=self.disabled,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,19 +6,19 @@ anything else of the extras is needed.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pii.filters import classify
+from pii.filters import FILTERS, classify
 from pii.labels import LABELS, OPERATING_POINTS, check_labels
-from pii.patterns import find_patterns
+from pii.patterns import RULES, find_patterns
 from pii.propagate import REPEATED, merge_repeated, repeated_values, sure_values
 from pii.spans import Span, resolve_overlaps
 from pii.windows import LONGEST_WINDOW, Text, iter_windows, join_windows
 from starencoder.errors import ConfigError
-from starencoder.names import closest
+from starencoder.names import check_name, closest
 
 if TYPE_CHECKING:
     from pii.tagger import Predict, Tagger
@@ -49,7 +49,7 @@ class Detector:
             thresholds: Smallest score of a span that the tagger reports, by label.
             sure: Smallest score of one whose value is looked for elsewhere too (`pii.propagate`).
             labels: The labels to report.
-            disabled: Names of rules that are switched off; see `pii.redactor.rule_names`.
+            disabled: Names of rules that are switched off; see `rule_names`.
         """
         self._tagger = tagger
         self._thresholds = thresholds
@@ -137,6 +137,34 @@ def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
         yield group
 
 
+def rule_names() -> tuple[str, ...]:
+    """Names of all that can be switched off: patterns, filters, `repeated-value`, `router`."""
+    return (*(rule.name for rule in RULES), *(rule.name for rule in FILTERS), REPEATED, ROUTER)
+
+
+def check_settings(
+    *,
+    operating_point: str,
+    labels: Collection[str],
+    min_score: float | None,
+    disabled: Collection[str],
+) -> None:
+    """Refuse what `load_detector` would, the model apart.
+
+    Raises:
+        ConfigError: An unknown operating point, label or rule, no label, or a score outside [0, 1].
+    """
+    check_name("operating point", operating_point, OPERATING_POINTS)
+    for label in labels:
+        check_name("label", label, LABELS)
+    if not labels:
+        raise ConfigError(f"no label given; known: {', '.join(LABELS)}")
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise ConfigError(f"the smallest score must be in 0..1, got {min_score}")
+    for rule in sorted(disabled):
+        check_name("rule", rule, rule_names())
+
+
 def check_model(model: str) -> None:
     """Refuse a model that does not exist.
 
@@ -170,21 +198,18 @@ def load_detector(
         operating_point: `balanced` (few false alarms) or `thorough` (little leaked).
         labels: The labels to report.
         min_score: Smallest score reported, in [0, 1]; it replaces the operating point's.
-        disabled: Names of rules that are switched off; see `pii.redactor.rule_names`.
+        disabled: Names of rules that are switched off; see `rule_names`.
         threads: Threads of one inference call.
         predict: Computes the model's probabilities; None: its ONNX file on the CPU.
 
     Raises:
-        ConfigError: An unknown model, label or operating point, or a score outside [0, 1].
+        ConfigError: See `check_settings` and `check_model`.
         CheckpointError: A model directory that cannot be loaded.
         MissingExtraError: The packages that a model needs are not installed.
     """
-    if operating_point not in OPERATING_POINTS:
-        raise ConfigError(
-            f"unknown operating point {operating_point!r}; known: {', '.join(OPERATING_POINTS)}"
-        )
-    if min_score is not None and not 0 <= min_score <= 1:
-        raise ConfigError(f"the smallest score must be in 0..1, got {min_score}")
+    check_settings(
+        operating_point=operating_point, labels=labels, min_score=min_score, disabled=disabled
+    )
     check_model(model)
     thresholds: Mapping[str, float] = {}
     sure: Mapping[str, float] = {}

@@ -8,7 +8,7 @@
 from collections.abc import Iterable, Sequence
 
 from pii.detect import load_detector
-from pii.labels import LABELS, OPERATING_POINTS
+from pii.labels import LABELS
 from pii.redact import OPERATORS, Redaction, redact
 from pii.spans import Span, without_examples
 from starencoder.names import check_name
@@ -42,7 +42,7 @@ class Redactor:
             include_examples: Report and redact placeholders and documentation values too.
             min_score: Smallest score of the model's spans, in [0, 1]; it replaces the operating
                 point's.
-            disabled: Names of rules that are switched off; see `rule_names`.
+            disabled: Names of rules that are switched off; see `pii.detect.rule_names`.
             threads: Threads of one inference call.
 
         Raises:
@@ -52,18 +52,12 @@ class Redactor:
         """
         self._operator = OPERATORS[check_name("operator", operator, OPERATORS)]
         self._include_examples = include_examples
-        check_name("operating point", operating_point, OPERATING_POINTS)
-        for label in labels:
-            check_name("label", label, LABELS)
-        switched_off = frozenset(disabled)
-        for rule in sorted(switched_off):
-            check_name("rule", rule, rule_names())
         self._detector = load_detector(
             model,
             operating_point=operating_point,
             labels=labels,
             min_score=min_score,
-            disabled=switched_off,
+            disabled=frozenset(disabled),
             threads=threads,
         )
 
@@ -87,13 +81,3 @@ class Redactor:
             ValueError: The spans are not sorted, overlap, or do not lie in the text.
         """
         return redact(text, spans, self._operator)
-
-
-def rule_names() -> tuple[str, ...]:
-    """Names of all that can be switched off: patterns, filters, `repeated-value`, `router`."""
-    from pii.detect import ROUTER
-    from pii.filters import FILTERS
-    from pii.patterns import RULES
-    from pii.propagate import REPEATED
-
-    return (*(rule.name for rule in RULES), *(rule.name for rule in FILTERS), REPEATED, ROUTER)

@@ -54,8 +54,8 @@ def shards(tmp_path):
 
 
 def scan_on(cluster, inputs, output, config=PATTERNS, **options):
-    with ray_engine(output, address=cluster.address, **options) as engine:
-        return run([inputs], output, config, engine=engine)
+    engine = ray_engine(output, address=cluster.address, **options)
+    return run([inputs], output, config, engine=engine)
 
 
 def failing(fail, config):
@@ -110,6 +110,13 @@ def test_the_output_is_that_of_the_local_engine(cluster, shards, tmp_path, monke
         path.name for path in (tmp_path / "local" / "_scan").iterdir()
     }
     assert capfd.readouterr().out == ""
+
+
+def test_a_scan_that_is_finished_needs_no_cluster(shards, tmp_path, monkeypatch):
+    run([shards], tmp_path / "out")
+    monkeypatch.setattr(engine_module, "_init", lambda **_: die())
+    account = run([shards], tmp_path / "out", engine=ray_engine(tmp_path / "out", address="local"))
+    assert account.shards == 2
 
 
 def test_the_spans_of_an_earlier_scan_are_used_there_too(cluster, shards, tmp_path):
@@ -173,13 +180,9 @@ def test_an_error_of_ours_ends_the_run_names_the_node_and_leaves_no_worker(
 
 
 def test_an_error_at_a_worker_s_start_ends_the_run(cluster, shards, tmp_path):
-    with pytest.raises(ConfigError, match=r"^node [0-9.]+: unknown operating point 'x'"):
-        scan_on(
-            cluster,
-            shards,
-            tmp_path / "ray",
-            dataclasses.replace(PATTERNS, operating_point="x"),
-        )
+    refuse = functools.partial(raise_it, ConfigError("no such model"))
+    with pytest.raises(ConfigError, match=r"^node [0-9.]+: no such model$"):
+        scan_on(cluster, shards, tmp_path / "ray", start=lambda config: refuse())
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         scan_on(cluster, shards, tmp_path / "ray2", start=lambda config: 1 / 0)
 
@@ -211,7 +214,7 @@ def test_the_command_waits_for_room_and_says_so_and_a_node_that_joins_gets_work(
     assert account.shards == 2
     assert (tmp_path / "gpus").read_text() == "0"
     assert said[0] == (
-        "8 row groups wait for room on the Ray cluster; a worker takes 3 CPU and 1 GPU, the "
+        "waiting for room on the Ray cluster: 8 row groups; a worker takes 3 CPU and 1 GPU, the "
         "cluster has 2 CPU in all"
     )
 
@@ -442,8 +445,8 @@ def test_a_scan_survives_the_loss_of_a_node_and_gives_the_same(cluster, tmp_path
 
     plan = plan_scan([str(tmp_path / "in")], PATTERNS)
     options = {"address": cluster.address, "start": start, "say": said.append}
-    with ray_engine(tmp_path / "ray", **options) as engine:
-        account = scan(plan, tmp_path / "ray", engine, on_progress=on_progress)
+    engine = ray_engine(tmp_path / "ray", **options)
+    account = scan(plan, tmp_path / "ray", engine, on_progress=on_progress)
 
     assert lost not in cluster.worker_nodes
     assert said

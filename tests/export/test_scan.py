@@ -1,5 +1,6 @@
 """Scanning shards: what comes out, whatever happens on the way."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -7,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -507,6 +509,33 @@ def test_a_part_or_an_output_that_is_gone_or_cut_is_made_again(shards, tmp_path,
     run([shards], out)
 
     assert content(out) == content(tmp_path / "whole")
+
+
+def test_an_engine_may_change_the_current_directory_as_it_begins(shards, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run([Path("in")], Path("whole"))
+
+    def a_alone(config, units):
+        yield from itertools.islice(local_engine(1)(config, units), 3)
+
+    def full_disk(parts, output, text_column):
+        raise OutputError(f"{output}: no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export.scan, "write_shard", full_disk)
+        with pytest.raises(OutputError, match="no room"):
+            run([Path("in")], Path("out"), engine=a_alone)
+
+    def elsewhere(config, units):
+        assert {unit.file.relative for unit in units} == {"sub/b.parquet"}
+        with contextlib.chdir(os.sep):
+            time.sleep(0.2)
+        yield from local_engine(1)(config, units)
+
+    account = run([Path("in")], Path("out"), engine=elsewhere)
+
+    assert account.problems == {}
+    assert content(Path("out")) == content(Path("whole"))
 
 
 def test_half_a_line_at_the_end_of_the_journal_is_cut_off(shards, tmp_path):

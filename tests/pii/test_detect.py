@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pii.chunks import ChunkConfig
-from pii.detect import EMBEDDED_MODEL, Detector, load_detector
+from pii.detect import EMBEDDED_MODEL, Detector, load_detector, rule_names
 from pii.labels import LABELS, TAG_IDS, TAGS
-from pii.redactor import rule_names
 from pii.spans import Span
 from pii.tagger import Tagger
 from starencoder.errors import CheckpointError, ConfigError

@@ -53,7 +53,8 @@ def test_by_default_little_leaks(detector):
         ({"disabled": ["emial"]}, r"unknown rule 'emial' \(did you mean email\?\)"),
     ],
 )
-def test_unknown_names_are_refused_with_a_suggestion(options, message):
+def test_unknown_names_are_refused_with_a_suggestion(monkeypatch, options, message):
+    monkeypatch.setattr(pii.redactor, "load_detector", load_detector)
     with pytest.raises(ConfigError, match=message):
         Redactor(**options)
 

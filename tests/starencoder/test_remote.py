@@ -38,7 +38,7 @@ def test_an_address_that_cannot_be_read_is_refused(address, message):
 
 def test_a_missing_package_is_named(monkeypatch):
     known = sys.modules["fsspec.registry"].known_implementations
-    monkeypatch.setitem(known, "far", {"class": "farfs.File"})
+    monkeypatch.setitem(known, "far", {"class": "farfs.File", "err": "install farfs"})
     with pytest.raises(MissingExtraError, match=r"far://x: cannot be opened \(.*farfs"):
         file_system("far://x")
     monkeypatch.setitem(sys.modules, "fsspec", None)
