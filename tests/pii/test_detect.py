@@ -256,6 +256,8 @@ def test_the_embedded_model_finds_a_name_that_patterns_do_not():
     [
         ({"model": "no-such-model"}, "unknown model 'no-such-model'; expected tiny, none or"),
         ({"operating_point": "best"}, "unknown operating point 'best'; known: balanced, thorough"),
+        ({"labels": []}, "no label given; known: NAME"),
+        ({"disabled": frozenset({"emial"})}, r"unknown rule 'emial' \(did you mean email\?\)"),
         ({"min_score": 1.5}, r"must be in 0\.\.1, got 1\.5"),
         ({"min_score": float("nan")}, r"must be in 0\.\.1, got nan"),
         ({"model": "none", "labels": ["NAMES"]}, "unknown label 'NAMES'"),
