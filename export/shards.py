@@ -129,7 +129,12 @@ def _find_local(path: Path) -> list[ShardFile]:
             for name in names:
                 if name.endswith(SUFFIX) and name[0] not in "._":
                     file = Path(folder, name)
-                    shards.append(_local_file(file, file.relative_to(path).as_posix()))
+                    relative = file.relative_to(path).as_posix()
+                    try:
+                        shards.append(_local_file(file, relative))
+                    except FileNotFoundError:  # a link to nothing: named when it is read
+                        gone = ShardFile(address=str(file), relative=relative, size=0, changed="")
+                        shards.append(gone)
     except OSError as error:
         raise DataError(f"{shown_path(path)}: cannot be listed ({reason_of(error)})") from error
     return shards
@@ -140,11 +145,7 @@ def _raise(error: OSError) -> None:
 
 
 def _local_file(path: Path, relative: str) -> ShardFile:
-    """A file as it is; one that is gone, such as the target of a link, has no size and no date."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ShardFile(address=str(path), relative=relative, size=0, changed="")
+    status = path.stat()
     changed = str(status.st_mtime_ns)
     return ShardFile(address=str(path), relative=relative, size=status.st_size, changed=changed)
 

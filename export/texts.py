@@ -57,6 +57,7 @@ class LongText:
 
     def __getitem__(self, part: slice) -> str:
         start, end, _ = part.indices(len(self))
+        end = max(start, end)
         first = bisect_right(self._chars, start) - 1
         last = min(bisect_right(self._chars, max(start, end - 1)), len(self._bytes) - 1)
         text = str(self._data[self._bytes[first] : self._bytes[last]], "utf-8")
