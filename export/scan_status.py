@@ -295,6 +295,9 @@ def progress_rows(state: ScanState) -> list[tuple[str, str]]:
         ("rows", _of(tally.rows_in, total)),
         ("scanned", f"{tally.scanned:,} rows, {tally.modified:,} modified"),
     ]
+    waiting = sum(unit.tally.rows_in for unit in state.units.values())
+    if waiting:
+        rows.append(("in no output yet", f"{waiting:,} of these rows, of shards not finished"))
     if tally.not_scanned:
         reasons = (f"{count:,} {name}" for name, count in sorted(tally.not_scanned.items()))
         rows.append(("not scanned", ", ".join(reasons)))

@@ -87,6 +87,7 @@ def test_a_scan_that_was_killed_in_the_middle_is_told_as_far_as_it_came(tmp_path
     assert status_text(scan.path).startswith(f"{scan.path}  stopped before its end; give the same")
     assert shown["shards"] == "1 of 2 (50.0%)"
     assert shown["row groups"] == "3 of 4 (75.0%)"
+    assert shown["in no output yet"] == "10 of these rows, of shards not finished"
     assert shown["rows"] == "30 of 40 (75.0%)"
     assert shown["text"] == "3.0 kB"
     assert shown["rate"] == (
