@@ -847,10 +847,7 @@ def _scan_config(
         include_examples=chosen.include_examples,
         operator=option("operator", "tag"),
         columns=ColumnNames(
-            text=option("text_column", "content"),
-            language=option("language_column", None),
-            languages_matter=bool(arguments.languages),
-            spans_replaced=bool(arguments.from_spans),
+            text=option("text_column", "content"), language=option("language_column", None)
         ),
         languages=tuple(arguments.languages or ()),
         drop_unselected=arguments.drop_unselected,

@@ -30,7 +30,6 @@ from export.scanner import ScanConfig
 from export.shards import (
     ColumnNames,
     Shard,
-    ShardFile,
     Unreadable,
     find_shards,
     hash_file,
@@ -74,7 +73,7 @@ class Plan:
     """By their place in the output, in the order of the inputs."""
     unreadable: Mapping[str, str]
     """Shards that cannot be scanned, and why."""
-    spans: Mapping[str, ShardFile]
+    spans: Mapping[str, Shard]
     """With `from_spans`: the shard that holds the spans, by the place in the output."""
     limits: Mapping[str, Sequence[int]]
     """With a limit: rows to scan of each row group."""
@@ -105,7 +104,7 @@ class Plan:
                 yield Unit(
                     file=shard.file,
                     group=group,
-                    spans=self.spans.get(relative),
+                    spans=self.spans[relative].file if relative in self.spans else None,
                     limit=limits[group] if limits else None,
                 )
 
@@ -132,7 +131,12 @@ def plan_scan(inputs: Sequence[str], config: ScanConfig) -> Plan:
     files = find_shards(inputs)
     shards: dict[str, Shard] = {}
     unreadable: dict[str, str] = {}
-    for file, shard in read_shards(files, config.columns):
+    for file, shard in read_shards(
+        files,
+        config.columns,
+        needs_languages=bool(config.languages),
+        may_have_spans=bool(config.from_spans),
+    ):
         if isinstance(shard, Shard):
             shards[file.relative] = shard
         else:
@@ -168,14 +172,15 @@ def plan_scan(inputs: Sequence[str], config: ScanConfig) -> Plan:
 
 def _find_spans(
     shards: dict[str, Shard], unreadable: dict[str, str], config: ScanConfig
-) -> dict[str, ShardFile]:
+) -> dict[str, Shard]:
     """The shards of an earlier scan that belong to some; those without one are unreadable."""
     files = find_shards([config.from_spans])
-    found: dict[str, ShardFile] = {}
-    names = ColumnNames(text=config.columns.text, spans_replaced=True)
-    for file, shard in read_shards([f for f in files if f.relative in shards], names):
+    found: dict[str, Shard] = {}
+    names = ColumnNames(text=config.columns.text)
+    wanted = [file for file in files if file.relative in shards]
+    for file, shard in read_shards(wanted, names, may_have_spans=True):
         if isinstance(shard, Shard) and shard.rows == shards[file.relative].rows:
-            found[file.relative] = file
+            found[file.relative] = shard
     for relative in [name for name in shards if name not in found]:
         unreadable[relative] = f"no shard with the same rows in {config.from_spans}"
         del shards[relative]
@@ -196,6 +201,14 @@ def describe_run(plan: Plan) -> dict[str, object]:
         "config": config,
         "config_hash": _hash_json(config),
         "model_hash": model_hash(plan.config),
+        "spans_hash": _hash_json(
+            {
+                relative: [shard.file.size, shard.file.changed, shard.footer]
+                for relative, shard in plan.spans.items()
+            }
+        )
+        if plan.spans
+        else "none",
         "versions": package_versions(),
         "inputs": [
             {

@@ -84,10 +84,6 @@ class ColumnNames:
     text: str = "content"
     language: str | None = None
     """None: the first of `LANGUAGE_COLUMNS` that is there."""
-    languages_matter: bool = False
-    """A shard without such a column cannot be scanned."""
-    spans_replaced: bool = False
-    """A shard may have the columns that a scan adds."""
 
 
 def find_shards(inputs: Sequence[str]) -> list[ShardFile]:
@@ -209,13 +205,24 @@ def stat_shard(file: ShardFile) -> ShardFile:
 
 
 def read_shards(
-    files: Sequence[ShardFile], names: ColumnNames
+    files: Sequence[ShardFile],
+    names: ColumnNames,
+    *,
+    needs_languages: bool = False,
+    may_have_spans: bool = False,
 ) -> Iterator[tuple[ShardFile, Shard | Unreadable]]:
-    """What each shard holds by its footer, in their order."""
+    """What each shard holds by its footer, in their order.
+
+    Args:
+        files: The shards.
+        names: The columns that are read.
+        needs_languages: A shard that does not say its rows' languages cannot be scanned.
+        may_have_spans: A shard with the columns that a scan adds can be.
+    """
 
     def read(file: ShardFile) -> Shard | Unreadable:
         try:
-            return read_shard(file, names)
+            return _read_shard(file, names, needs_languages, may_have_spans)
         except Unreadable as error:
             return error
 
@@ -223,18 +230,15 @@ def read_shards(
         yield from zip(files, pool.map(read, files), strict=True)
 
 
-def read_shard(file: ShardFile, names: ColumnNames) -> Shard:
-    """What a shard holds by its footer.
-
-    Raises:
-        Unreadable: It is no parquet file, is damaged, or lacks a column that is needed.
-    """
+def _read_shard(
+    file: ShardFile, names: ColumnNames, needs_languages: bool, may_have_spans: bool
+) -> Shard:
     try:
         with open_shard(file.address) as opened:
             footer = _footer_digest(opened, file.size)
             opened.seek(0)
             with parquet.ParquetFile(opened) as shard:
-                text_field(shard.schema_arrow, names)
+                _check_columns(shard.schema_arrow, names, needs_languages, may_have_spans)
                 schema = shard.metadata.schema
                 leaves = [
                     index
@@ -278,15 +282,11 @@ def _read_problem(error: Exception) -> str:
     return f"cannot be read ({strerror})" if strerror else "not a parquet file, or damaged"
 
 
-def text_field(schema: pa.Schema, names: ColumnNames) -> pa.Field:
-    """The field of the text column.
-
-    Raises:
-        Unreadable: It, or the language column that was named, is missing, there twice, or holds
-            something else than strings.
-    """
+def _check_columns(
+    schema: pa.Schema, names: ColumnNames, needs_languages: bool, may_have_spans: bool
+) -> None:
     added = [name for name in (SPANS_COLUMN, MODIFIED_COLUMN) if name in schema.names]
-    if added and not names.spans_replaced:
+    if added and not may_have_spans:
         raise Unreadable(
             f"has a column {added[0]} already; scan the original, or redact with --from-spans"
         )
@@ -298,12 +298,11 @@ def text_field(schema: pa.Schema, names: ColumnNames) -> pa.Field:
         kind = schema.field(name).type
         if not (is_strings(kind) or (name == names.text and is_events(kind))):
             raise Unreadable(f"column {name} holds {kind}; expected strings")
-    if names.languages_matter and language_column(schema, names) is None:
+    if needs_languages and language_column(schema, names) is None:
         raise Unreadable(
             f"no column with strings called {', '.join(LANGUAGE_COLUMNS)}; "
             "name the one that holds the languages"
         )
-    return schema.field(names.text)
 
 
 def language_column(schema: pa.Schema, names: ColumnNames) -> str | None:

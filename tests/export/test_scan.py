@@ -181,8 +181,7 @@ def test_a_column_of_nulls_alone_is_no_problem(tmp_path):
 
 def test_selecting_languages_needs_a_column_that_says_them(tmp_path):
     write(tmp_path / "in.parquet", table_of(TEXTS, lang=[1, 2, 3, 4, 5]))
-    columns = ColumnNames(languages_matter=True)
-    config = dataclasses.replace(PATTERNS, languages=("C",), columns=columns)
+    config = dataclasses.replace(PATTERNS, languages=("C",))
     with pytest.raises(ConfigError, match="no column with strings called lang, "):
         run([tmp_path / "in.parquet"], tmp_path / "out", config)
 
@@ -273,8 +272,7 @@ def test_redacting_from_spans_gives_what_redacting_at_once_gives_but_for_the_sco
 ):
     run([shards], tmp_path / "spans", ANNOTATE)
     run([shards], tmp_path / "direct")
-    columns = ColumnNames(spans_replaced=True)
-    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "spans"), columns=columns)
+    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "spans"))
 
     run([shards], tmp_path / "later", later)
 
@@ -568,6 +566,26 @@ def test_another_setting_model_or_version_is_not_mixed_with_what_is_there(
     monkeypatch.setattr(export.scan, "_version", lambda name: "0")
     with pytest.raises(ConfigError, match=r"versions\.pyarrow"):
         run([shards], out)
+
+
+def test_spans_of_another_scan_are_not_mixed_with_those_that_were_used(shards, tmp_path):
+    addresses = dataclasses.replace(ANNOTATE, labels=("EMAIL",))
+    run([shards], tmp_path / "all", ANNOTATE)
+    run([shards], tmp_path / "some", addresses)
+
+    def half(config, units):
+        yield from itertools.islice(local_engine(1)(config, units), 6)
+
+    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "all"))
+    run([shards], tmp_path / "out", later, engine=half)
+    other = dataclasses.replace(later, from_spans=str(tmp_path / "some"))
+    with pytest.raises(ConfigError, match="spans_hash"):
+        run([shards], tmp_path / "out", other)
+    (tmp_path / "all").rename(tmp_path / "moved")
+    moved = dataclasses.replace(later, from_spans=str(tmp_path / "moved"))
+    run([shards], tmp_path / "out", moved)
+    run([shards], tmp_path / "whole")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 def test_inputs_that_changed_since_the_scan_began_are_named(shards, tmp_path):
