@@ -24,10 +24,13 @@ import export.scanner
 import export.shards
 import export.texts
 import pii.windows
+from export.row_groups import UnitScanner
 from export.scan import local_engine, plan_scan
 from export.scanner import ChunkCache, ScanConfig
 from export.shards import ColumnNames
+from pii.detect import EMBEDDED_MODEL
 from pii.redactor import Redactor
+from pii.session import load_session
 from pii.workers import Crash
 from starencoder.errors import ConfigError, OutputError
 from tests.export.scans import (
@@ -311,6 +314,26 @@ def test_equal_chunks_are_computed_once_in_a_row_group():
     cache.clear()
     cache([[1]])
     assert calls == [2, 1, 1]
+
+
+def test_what_is_remembered_of_a_row_group_is_forgotten_before_the_next(tmp_path):
+    write(tmp_path / "in.parquet", table_of(["# Author: Marta Lindqvist\n"] * 4), rows=2)
+    model = load_session(EMBEDDED_MODEL)
+    read = []
+
+    def predict(chunks):
+        read.append(len(chunks))
+        return model(chunks)
+
+    config = ScanConfig(disabled=("router",))
+    scanner = UnitScanner(config, predict)
+    run(
+        [tmp_path / "in.parquet"],
+        tmp_path / "out",
+        config,
+        engine=lambda config, units: ((unit, scanner(unit)) for unit in units),
+    )
+    assert read == [1, 1]
 
 
 def test_only_so_many_chunks_are_remembered(monkeypatch):
