@@ -27,7 +27,7 @@ import pii.windows
 from export.row_groups import UnitScanner
 from export.scan import local_engine, plan_scan
 from export.scanner import ChunkCache, ScanConfig
-from export.shards import ColumnNames
+from export.shards import ColumnNames, Unreadable, iter_batches, open_row_groups
 from pii.detect import EMBEDDED_MODEL
 from pii.redactor import Redactor
 from pii.session import load_session
@@ -787,6 +787,16 @@ def test_a_shard_that_changes_during_the_run_is_named_and_not_written(shards, tm
 
     assert "changed while it was scanned" in account.problems["a.parquet"]
     assert list(content(tmp_path / "out")) == ["sub/b.parquet"]
+
+
+def test_a_shard_that_changes_while_it_is_read_is_not_taken_for_read(shards):
+    shard = plan_scan([str(shards)], PATTERNS).shards["a.parquet"]
+    with (
+        pytest.raises(Unreadable, match="changed while it was scanned"),
+        open_row_groups(shard.file) as opened,
+    ):
+        assert next(iter_batches(opened, 0)).num_rows == 2
+        write(shards / "a.parquet", table_of(TEXTS[::-1]))
 
 
 def test_a_row_group_whose_process_died_is_named_and_done_by_the_next_run(shards, tmp_path):
