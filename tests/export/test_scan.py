@@ -791,12 +791,12 @@ def test_a_shard_that_changes_during_the_run_is_named_and_not_written(shards, tm
 
 def test_a_shard_that_changes_while_it_is_read_is_not_taken_for_read(shards):
     shard = plan_scan([str(shards)], PATTERNS).shards["a.parquet"]
-    with (
-        pytest.raises(Unreadable, match="changed while it was scanned"),
-        open_row_groups(shard.file) as opened,
-    ):
-        assert next(iter_batches(opened, 0)).num_rows == 2
-        write(shards / "a.parquet", table_of(TEXTS[::-1]))
+    reading = contextlib.ExitStack()
+    opened = reading.enter_context(open_row_groups(shard.file))
+    assert next(iter_batches(opened, 0)).num_rows == 2
+    write(shards / "a.parquet", table_of(TEXTS[::-1]))
+    with pytest.raises(Unreadable, match="changed while it was scanned"):
+        reading.close()
 
 
 def test_a_row_group_whose_process_died_is_named_and_done_by_the_next_run(shards, tmp_path):
