@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -26,13 +27,14 @@ import export.texts
 import pii.windows
 from export.row_groups import UnitScanner
 from export.scan import local_engine, plan_scan
+from export.scan_dir import write_shard
 from export.scanner import ChunkCache, ScanConfig
 from export.shards import ColumnNames, Unreadable, iter_batches, open_row_groups
 from pii.detect import EMBEDDED_MODEL
 from pii.redactor import Redactor
 from pii.session import load_session
 from pii.workers import Crash
-from starencoder.errors import ConfigError, OutputError
+from starencoder.errors import ConfigError, DataError, OutputError
 from tests.export.scans import (
     EMAIL,
     PATTERNS,
@@ -738,6 +740,43 @@ def test_rows_and_row_groups_that_are_not_there_do_no_harm(tmp_path):
         table = parquet.read_table(path)
         assert table.num_rows == 0
         assert table.column_names[-2:] == ["pii_spans", "pii_modified"]
+
+
+def test_the_manifest_says_what_was_read_and_what_became_of_it(shards, tmp_path):
+    account = run([shards], tmp_path / "out")
+    written = [
+        {name: entry[name] for name in ("size", "sha256", "rows", "output_rows", "output_bytes")}
+        for entry in json.loads(account.manifest.read_bytes())["inputs"]
+    ]
+    assert written == [
+        {
+            "size": (shards / shard).stat().st_size,
+            "sha256": hashlib.sha256((shards / shard).read_bytes()).hexdigest(),
+            "rows": rows,
+            "output_rows": rows,
+            "output_bytes": (tmp_path / "out" / shard).stat().st_size,
+        }
+        for shard, rows in (("a.parquet", 5), ("sub/b.parquet", 30))
+    ]
+
+
+def test_a_run_that_would_lose_rows_does_not_end_well(shards, tmp_path, monkeypatch):
+    def lossy(parts, *arguments):
+        return write_shard(parts[:-1], *arguments)
+
+    monkeypatch.setattr(export.scan, "write_shard", lossy)
+    with pytest.raises(DataError, match="has 4 rows, 0 were left out, the shard has 5"):
+        run([shards], tmp_path / "out")
+    assert not (tmp_path / "out" / "_scan" / "manifest.json").exists()
+
+
+def test_the_footer_repeats_no_text_and_no_value(shards, tmp_path):
+    run([shards / "a.parquet"], tmp_path / "out")
+    metadata = parquet.read_metadata(tmp_path / "out" / "a.parquet")
+    columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
+    with_statistics = {column.path_in_schema for column in columns if column.statistics is not None}
+    assert "pii_modified" in with_statistics
+    assert not {name for name in with_statistics if name.startswith(("content", "pii_spans"))}
 
 
 @pytest.mark.parametrize("name", ["with space.parquet", "ünï-\U0001f600.parquet", "-dash.parquet"])

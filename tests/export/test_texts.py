@@ -1,6 +1,6 @@
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import export.texts
@@ -18,6 +18,7 @@ texts = st.text(alphabet="ab\né€\U0001f600", max_size=40)
 
 
 @given(text=texts, start=st.integers(0, 45), end=st.integers(0, 45))
+@example(text="abababababab", start=6, end=4)
 def test_parts_of_a_long_text_are_those_of_the_string(text, start, end):
     long = LongText(memoryview(text.encode()))
     assert len(long) == len(text)
