@@ -16,7 +16,14 @@ from pii.labels import LABELS, OPERATING_POINTS, check_labels
 from pii.patterns import RULES, find_patterns
 from pii.propagate import REPEATED, merge_repeated, repeated_values, sure_values
 from pii.spans import Span, resolve_overlaps
-from pii.windows import LONGEST_WINDOW, Text, iter_windows, join_windows
+from pii.windows import (
+    LONGEST_WINDOW,
+    Text,
+    Window,
+    iter_windows,
+    join_windows,
+    spans_inside,
+)
 from starencoder.errors import ConfigError
 from starencoder.names import check_name, closest
 
@@ -74,8 +81,11 @@ class Detector:
             for text, own in zip(texts, windows, strict=True)
             for window in own
         )
-        found = map(self.combine, parts, self.iter_tagged(again))
-        return [join_windows(own, list(itertools.islice(found, len(own)))) for own in windows]
+        found = map(self._merge, parts, self.iter_tagged(again), itertools.repeat(self._thresholds))
+        return [
+            self._complete(text, own, join_windows(own, list(itertools.islice(found, len(own)))))
+            for text, own in zip(texts, windows, strict=True)
+        ]
 
     def tagged_spans(self, text: str) -> list[Span]:
         """What the tagger alone finds, whatever the score."""
@@ -111,16 +121,45 @@ class Detector:
             tagged: What `tagged_spans` found in it.
             thresholds: Used instead of all of the detector's own, for calibration.
         """
-        smallest = self._thresholds if thresholds is None else thresholds
+        if thresholds is None:
+            found = self._merge(text, tagged, self._thresholds)
+            values = self.sure_values(text, found)
+        else:
+            found = self._merge(text, tagged, thresholds)
+            values = sure_values(text, found)
+        return self._reported(self._with_repeated(text, found, values))
+
+    def _merge(
+        self, text: str, tagged: Sequence[Span], thresholds: Mapping[str, float]
+    ) -> list[Span]:
         spans = find_patterns(text, self._disabled)
-        spans += [span for span in tagged if span.score >= smallest[span.label]]
-        found = classify(text, resolve_overlaps(spans), self._disabled)
-        if REPEATED not in self._disabled:
-            repeated = repeated_values(text, found, self._sure if thresholds is None else {})
-            found = merge_repeated(text, found, repeated, self._disabled)
+        spans += [span for span in tagged if span.score >= thresholds[span.label]]
+        return classify(text, resolve_overlaps(spans), self._disabled)
+
+    def _complete(self, text: Text, windows: Sequence[Window], found: list[Span]) -> list[Span]:
+        """Look in every window for what any of them is sure of."""
+        if values := self.sure_values(text, found):
+            completed = [
+                self._with_repeated(
+                    text[window.start : window.end], spans_inside(window, found), values
+                )
+                for window in windows
+            ]
+            found = join_windows(windows, completed)
+        return self._reported(found)
+
+    def _with_repeated(
+        self, text: str, found: list[Span], values: Mapping[str, Span]
+    ) -> list[Span]:
+        if REPEATED in self._disabled:
+            return found
+        repeated = repeated_values(text, found, values)
+        return merge_repeated(text, found, repeated, self._disabled)
+
+    def _reported(self, found: list[Span]) -> list[Span]:
         return [span for span in found if span.label in self._labels]
 
-    def sure_values(self, text: str, spans: Sequence[Span]) -> dict[str, Span]:
+    def sure_values(self, text: Text, spans: Sequence[Span]) -> dict[str, Span]:
         """Of what was found in a text, the values that are looked for in other texts too."""
         return sure_values(text, spans, self._sure)
 

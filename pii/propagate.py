@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 from pii.filters import classify
 from pii.spans import Span, resolve_overlaps
+from pii.windows import Text
 
 REPEATED = "repeated-value"
 """Name of the rule, by which it is switched off."""
@@ -77,7 +78,7 @@ def is_sure(value: str, span: Span, smallest: Mapping[str, float] = _NO_MORE) ->
 
 
 def sure_values(
-    text: str, spans: Iterable[Span], smallest: Mapping[str, float] = _NO_MORE
+    text: Text, spans: Iterable[Span], smallest: Mapping[str, float] = _NO_MORE
 ) -> dict[str, Span]:
     """The values of a document that are worth looking for elsewhere, each with its surest span."""
     values: dict[str, Span] = {}
@@ -131,9 +132,9 @@ class ValueIndex:
             state = self._fallback[state]
         return self._next[state].get(token, 0)
 
-    def find(self, text: str) -> Iterator[Span]:
-        """The places of the values in a text, in order; of two that overlap the longer."""
-        held: Span | None = None
+    def find(self, text: str) -> list[Span]:
+        """The places of the values in a text, in order; of those that overlap the longest."""
+        apart: list[Span] = []
         state = 0
         first = self._next[0]
         for token in _TOKENS.finditer(text):
@@ -150,30 +151,28 @@ class ValueIndex:
             ):
                 continue
             found = dataclasses.replace(template, start=start, end=end, kind="real")
-            if held is not None and start >= held.end:
-                yield held
-                held = None
-            if held is None or end - start > held.end - held.start:
-                held = found
-        if held is not None:
-            yield held
+            kept = len(apart)
+            while kept and apart[kept - 1].end > start:
+                if apart[kept - 1].end - apart[kept - 1].start >= end - start:
+                    break
+                kept -= 1
+            else:
+                apart[kept:] = [found]
+        return apart
 
 
-def repeated_values(
-    text: str, spans: Sequence[Span], smallest: Mapping[str, float] = _NO_MORE
-) -> list[Span]:
+def repeated_values(text: str, spans: Sequence[Span], values: Mapping[str, Span]) -> list[Span]:
     """Where the sure values of a document stand, the known places among them.
 
     Args:
-        text: The document.
-        spans: What was found in it.
-        smallest: As for `is_sure`.
+        text: The document, or a window of it.
+        spans: What was found there.
+        values: The document's `sure_values`.
     """
-    values = sure_values(text, spans, smallest)
     if len(values) <= _MOST_COUNTED:
         known = Counter(text[span.start : span.end] for span in spans)
         values = {value: span for value, span in values.items() if text.count(value) > known[value]}
-    return list(ValueIndex(values).find(text)) if values else []
+    return ValueIndex(values).find(text) if values else []
 
 
 def merge_repeated(

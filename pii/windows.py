@@ -1,5 +1,6 @@
 """Very long texts, read in windows: what a detector holds at once does not grow with the file."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -59,3 +60,13 @@ def join_windows(windows: Sequence[Window], found: Sequence[Sequence[Span]]) -> 
             if max(window.first, reached) <= start < window.last:
                 spans.append(replace(span, start=start, end=span.end + window.start))
     return spans
+
+
+def spans_inside(window: Window, spans: Sequence[Span]) -> list[Span]:
+    """Those of a text's spans, sorted and apart, that a window sees whole, as it counts them."""
+    first = bisect_left(spans, window.start, key=lambda span: span.start)
+    last = bisect_right(spans, window.end, key=lambda span: span.end)
+    return [
+        replace(span, start=span.start - window.start, end=span.end - window.start)
+        for span in spans[first:last]
+    ]

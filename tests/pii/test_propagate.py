@@ -96,7 +96,7 @@ def test_of_a_confident_score_and_one_that_is_asked_for_the_tagger_must_meet_bot
     span = span_of("jroe42", "USERNAME", score=score)
 
     assert is_sure("jroe42", span, {"USERNAME": smallest, "NAME": 1.0}) is sure
-    assert bool(repeated_values("jroe42 jroe42", [span], {"USERNAME": smallest})) is sure
+    assert bool(sure_values("jroe42 jroe42", [span], {"USERNAME": smallest})) is sure
 
 
 def test_of_a_value_found_twice_the_surest_span_counts():
@@ -132,6 +132,15 @@ def test_the_index_finds_the_whole_words_that_a_search_for_each_value_finds(text
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
     for start, end in expected:  # each is there, or overlaps what is there
         assert any(s < end and start < e for s, e in spans)
+
+
+def test_a_value_inside_a_longer_one_hides_no_part_of_it():
+    text = "mk77x typed mk77x-mk77x! twice, mk77x-"
+    assert found(text, index_of("mk77x", "mk77x-mk77x!").find(text)) == [
+        "mk77x",
+        "mk77x-mk77x!",
+        "mk77x",
+    ]
 
 
 def test_of_values_that_begin_or_end_alike_the_longest_is_found():
@@ -193,11 +202,15 @@ def test_the_cost_per_character_grows_neither_with_the_text_nor_with_the_values(
 # in a document
 
 
+def repeats(text, spans):
+    return repeated_values(text, spans, sure_values(text, spans))
+
+
 def test_a_value_found_once_is_found_wherever_it_stands_with_its_label_score_and_source():
     text = "url: x:hunter" + "22@h\nhunter" + "22, hunter" + "222, (hunter" + "22)"
     first = span_of("hunter" + "22", start=7, source="pattern:url-credentials")
 
-    spans = merge_repeated(text, [first], repeated_values(text, [first]), NONE)
+    spans = merge_repeated(text, [first], repeats(text, [first]), NONE)
 
     assert found(text, spans) == ["hunter" + "22"] * 3
     assert {(s.label, s.score, s.source) for s in spans} == {
@@ -210,7 +223,7 @@ def test_many_values_that_each_stand_twice_are_all_found():
     once = " ".join(values)
     text = f"{once}\n{once}"
     spans = [span_of(v, "USERNAME", text.index(v)) for v in values]
-    assert len(merge_repeated(text, spans, repeated_values(text, spans), NONE)) == 200
+    assert len(merge_repeated(text, spans, repeats(text, spans), NONE)) == 200
 
 
 def test_what_was_found_stays_unless_it_is_a_part_of_the_value():
@@ -223,7 +236,7 @@ def test_what_was_found_stays_unless_it_is_a_part_of_the_value():
         span_of("Ann Lee Day", "USERNAME", 36, score=0.5),
     ]
 
-    merged = merge_repeated(text, spans, repeated_values(text, spans), NONE)
+    merged = merge_repeated(text, spans, repeats(text, spans), NONE)
 
     assert [(text[s.start : s.end], s.label) for s in merged] == [
         ("Ann Lee", "NAME"),
@@ -243,7 +256,7 @@ def test_what_crosses_the_edge_of_a_repeated_value_keeps_the_rest_and_the_value_
         span_of("Q+2 or Vw7#", start=text.index("Q+2 or"), score=0.9),
         span_of("2=x9 Vw7", start=text.index("2=x9"), score=0.9),
     ]
-    merged = merge_repeated(text, spans, repeated_values(text, spans), NONE)
+    merged = merge_repeated(text, spans, repeats(text, spans), NONE)
     assert found(text, merged) == [value, "plain", value, "or", value, "=x9", value]
 
 
@@ -272,7 +285,7 @@ def test_a_pattern_gives_way_where_it_found_a_part_of_what_a_pattern_found_elsew
         span_of("a1:b@corp.io", "PASSWORD", 3, source="pattern:some"),
         span_of("b@corp.io", "EMAIL", 19, source="pattern:email"),
     ]
-    merged = merge_repeated(text, spans, repeated_values(text, spans), NONE)
+    merged = merge_repeated(text, spans, repeats(text, spans), NONE)
     assert [span.label for span in merged] == ["PASSWORD", "PASSWORD"]
 
 

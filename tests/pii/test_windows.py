@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 import pii.windows
 from pii.detect import load_detector
 from pii.spans import Span
-from pii.windows import Window, iter_windows, join_windows
+from pii.windows import Window, iter_windows, join_windows, spans_inside
 
 ADDRESS = "jane.roe@" + "acme-corp.io"
 
@@ -78,3 +79,36 @@ def test_a_detector_reads_a_long_text_in_windows_and_finds_the_same(monkeypatch)
     assert [(span.start, span.end, span.label) for span in in_windows] == [
         (span.start, span.end, span.label) for span in whole
     ]
+
+
+def test_what_is_sure_in_one_window_is_found_in_all(monkeypatch):
+    value = "Gr4nit" + "Harbour7x"
+    filler = "a line of a file\n" * 60
+    text = f'password = "{value}"\n{filler}tried {value} for it\n{filler}{value}'
+    found = [match.start() for match in re.finditer(value, text)]
+    detector = load_detector("none")
+    assert [span.start for span in detector.detect(text)] == found
+    monkeypatch.setattr(pii.windows, "LONGEST_WINDOW", 700)
+    monkeypatch.setattr(pii.windows, "_CONTEXT", 300)
+
+    assert len(list(iter_windows(text))) > 2
+    assert [span.start for span in detector.detect(text)] == found
+    without = load_detector("none", disabled=frozenset(["repeated-value"]))
+    assert [span.start for span in without.detect(text)] == found[:1]
+
+
+@lengths
+@given(
+    text=st.text(alphabet="ab\n", min_size=60, max_size=200),
+    cuts=st.sets(st.integers(0, 200), max_size=30),
+)
+def test_a_window_sees_the_spans_that_lie_in_it(text, cuts):
+    places = sorted(cut for cut in cuts if cut <= len(text))
+    spans = [
+        Span(start=a, end=b, label="KEY") for a, b in zip(places[::2], places[1::2], strict=False)
+    ]
+    for window in iter_windows(text):
+        inside = [s for s in spans if window.start <= s.start and s.end <= window.end]
+        part = text[window.start : window.end]
+        seen = spans_inside(window, spans)
+        assert [part[s.start : s.end] for s in seen] == [text[s.start : s.end] for s in inside]
