@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
-from pii.records import field, json_records, objects
+from pii.records import field, json_records, objects, span_of
 from starencoder.errors import ConfigError, DataError, OutputError
 from starencoder.files import open_whole
-from starencoder.packages import fetch_packages
+from starencoder.packages import fetch_packages, malformed_field
 from starencoder.registries import Package
 
 GOLD = Path(__file__).parent / "gold" / "annotations.jsonl"
@@ -65,12 +65,18 @@ def read_windows(path: Path = GOLD, *, splits: Collection[str] = ()) -> list[Win
     """Read windows; of some splits only, if any are named.
 
     Raises:
-        DataError: The file cannot be read, a line is not a window (it is named), or there is none.
+        DataError: The file cannot be read, a line is not a window or the second of one id (it is
+            named), or there is none.
     """
-    found = (
-        _window(record, where) for where, record in json_records(path, "windows as JSON lines")
-    )
-    windows = [window for window in found if not splits or window.split in splits]
+    windows = []
+    ids: set[str] = set()
+    for where, record in json_records(path, "windows as JSON lines"):
+        window = _window(record, where)
+        if window.id in ids:
+            raise DataError(f"{where}: a second window has this id; expected one of its own")
+        ids.add(window.id)
+        if not splits or window.split in splits:
+            windows.append(window)
     if not windows:
         asked = f" of {', '.join(splits)}" if splits else ""
         raise DataError(f"{path}: no windows{asked}; expected one a line, as JSON")
@@ -84,25 +90,33 @@ def _window(record: Mapping[str, object], where: str) -> Window:
     registry = field(record, "registry", str, where)
     if registry not in _REGISTRIES:
         raise DataError(f"{where}: the registry is unknown; known: {', '.join(_REGISTRIES)}")
+    package = Package(
+        registry=cast(Literal["pypi", "npm", "debian"], registry),
+        name=field(record, "package", str, where),
+        version=field(record, "version", str, where),
+        licence="",  # nobody's business here: the text stays with who rebuilds it
+        archive=field(record, "archive", str, where, ""),
+    )
+    if malformed := malformed_field(package):
+        malformed = "package" if malformed == "name" else malformed
+        raise DataError(f"{where}: the field {malformed!r} is not of the form it has in {registry}")
     line, chars = field(record, "line", int, where), field(record, "chars", int, where)
     if line < 1 or chars < 1:
         raise DataError(f"{where}: the fields 'line' and 'chars' must be 1 or more")
+    spans = []
+    for place, span in objects(record, "spans", where):
+        span_of(span, chars, place)
+        spans.append(span)
     return Window(
         id=field(record, "id", str, where),
         split=field(record, "split", str, where, ""),
-        package=Package(
-            registry=cast(Literal["pypi", "npm", "debian"], registry),
-            name=field(record, "package", str, where),
-            version=field(record, "version", str, where),
-            licence="",  # nobody's business here: the text stays with who rebuilds it
-            archive=field(record, "archive", str, where, ""),
-        ),
+        package=package,
         path=str(path),
         language=field(record, "language", str, where, ""),
         line=line,
         chars=chars,
         sha1=field(record, "sha1", str, where),
-        spans=[span for _, span in objects(record, "spans", where)],
+        spans=spans,
     )
 
 
@@ -207,7 +221,7 @@ def _cut(root: Path, windows: Iterable[Window]) -> tuple[dict[str, str], dict[st
         except UnicodeDecodeError:
             missing[window.id] = "file not UTF-8"
             continue
-        except OSError:
+        except (OSError, ValueError):  # or a path that no file system has
             missing[window.id] = "no such file in the package"
             continue
         start = sum(map(len, text.splitlines(keepends=True)[: window.line - 1]))

@@ -40,6 +40,7 @@ _NAMES = {
 }
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~!:_-]*")
 _SHA256 = re.compile(r"(?:[0-9a-f]{64})?")
+_ARCHIVE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+!-]*)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,25 +96,34 @@ def read_packages(path: Path) -> list[Package]:
     folders: set[str] = set()
     for number, package in enumerate(packages):
         where = f"{path}: package[{number}]"
-        _check(where, package)
+        if malformed := malformed_field(package) or (
+            "licence" if not package.licence.strip() else ""
+        ):
+            raise ConfigError(
+                f"{where}: {malformed} is not of the form it has in {package.registry}"
+            )
+        if package.archive and package.registry != "pypi":
+            raise ConfigError(f"{where}: archive is for pypi only")
         if package.folder.lower() in folders:
             raise ConfigError(f"{where}: {package.label} stands there twice")
         folders.add(package.folder.lower())
     return list(packages)
 
 
-def _check(where: str, package: Package) -> None:
+def malformed_field(package: Package) -> str:
+    """The first field whose form no package of the registry has, or which could leave a folder.
+
+    Empty where all are well; the licence may be anything.
+    """
     for key, pattern in (
         ("name", _NAMES[package.registry]),
         ("version", _VERSION),
-        ("licence", re.compile(r"\S.*")),
         ("sha256", _SHA256),
-        ("archive", re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+!-]*)?")),
+        ("archive", _ARCHIVE),
     ):
         if not pattern.fullmatch(getattr(package, key)):
-            raise ConfigError(f"{where}: {key} is not of the form it has in {package.registry}")
-    if package.archive and package.registry != "pypi":
-        raise ConfigError(f"{where}: archive is for pypi only")
+            return key
+    return ""
 
 
 def read_excluded(path: Path) -> frozenset[str]:

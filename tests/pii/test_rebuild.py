@@ -93,7 +93,7 @@ def test_a_window_of_any_lines_is_cut_as_it_was_drawn(tmp_path_factory, text, fi
     lines = (root / "a.py").read_text(encoding="utf-8").splitlines(keepends=True)
     drawn = "".join(lines[first:])[:chars]
     path = root / "windows.jsonl"
-    path.write_text(json.dumps(record(drawn, path="a.py", line=first + 1, chars=chars)))
+    path.write_text(json.dumps(record(drawn, path="a.py", line=first + 1, chars=chars, spans=[])))
 
     cut = cut_windows(root, read_windows(path))
 
@@ -187,7 +187,7 @@ def debian_source(tmp_path):
 def test_windows_of_patched_debian_files_are_found_and_the_source_stays(debian_source, windows_of):
     patched = record(SOURCE.replace("x = 1", "x = 4"), registry="debian", path="a.py")
     plain = record(id="w1", registry="debian", path="a.py")
-    other = record("z", id="w2", registry="debian", path="a.py")
+    other = record("z", id="w2", registry="debian", path="a.py", spans=[])
 
     cut = cut_windows(debian_source, read_windows(windows_of(patched, plain, other)))
 
@@ -219,12 +219,27 @@ def test_without_patch_a_patched_window_is_missing(debian_source, windows_of, mo
         ({"chars": 0}, "the fields 'line' and 'chars' must be 1 or more"),
         ({"registry": "cpan"}, "the registry is unknown; known: pypi, npm, debian"),
         ({"spans": None}, "the field 'spans' is null; expected a list"),
+        ({"package": "../made-up"}, "the field 'package' is not of the form it has in npm"),
+        ({"version": "1.0.0/../../x"}, "the field 'version' is not of the form it has in npm"),
+        ({"archive": "../a.tgz"}, "the field 'archive' is not of the form it has in npm"),
+        ({}, "a second window has this id"),
+        (
+            {"spans": [{"start": 5, "end": 9999, "label": "NAME"}]},
+            r"spans\[0\]: the span reaches outside the text",
+        ),
         ({"spans": [1]}, r"spans\[0\] is a whole number; expected an object"),
     ],
 )
 def test_a_line_that_is_no_window_is_named_with_what_is_wrong(windows_of, changes, message):
     with pytest.raises(DataError, match=rf"windows\.jsonl:2: {message}"):
         read_windows(windows_of(record(), record(**changes)))
+
+
+@pytest.mark.parametrize("path", ["lib/\0.py", "lib/\ud800.py"])
+def test_a_path_that_no_file_can_have_is_a_missing_window(packages, windows_of, path):
+    root = packages / "npm-made-up-1.0.0"
+    cut = cut_windows(root, read_windows(windows_of(record(path=path))))
+    assert cut.missing == {"w0": "no such file in the package"}
 
 
 def test_a_field_that_a_window_lacks_is_named(windows_of):
