@@ -5,6 +5,7 @@ probabilities per token, which `pii.decode` turns into spans.
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ _LONGEST_BLOCK = 8192
 _SPARED_TRUST = 1e-6
 """Of a chunk that was not read, beside one that was and overlaps it."""
 
+_WIDE_LINE_END = re.compile("\r\n")
+
 _SEGMENT_CHARS = 1 << 18
 """Longest piece of text tokenised at once; it bounds the tokenizer's memory on 50 MB lines."""
 
@@ -59,15 +62,30 @@ class Tagger:
 def tokenize_document(
     text: str, tokenizer: CodeTokenizer
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Token ids `(n,)` and their character offsets `(n, 2)` for a text of any length."""
+    """Token ids `(n,)` and their character offsets `(n, 2)` for a text of any length.
+
+    Every line end is read as a line feed, as in the texts that taggers are trained on; offsets are
+    those of the text as it is.
+    """
     ids, offsets = [], []
     for start, end in itertools.pairwise(_segment_bounds(text)):
-        encoded = tokenizer.encode(text[start:end])
+        segment = text[start:end]
+        encoded = tokenizer.encode(segment.replace("\r\n", "\n").replace("\r", "\n"))
         ids.append(encoded.ids)
-        offsets.append(encoded.offsets + start)
+        offsets.append(_widened(encoded.offsets, segment) + start)
     if not ids:
         return np.zeros(0, np.int32), np.zeros((0, 2), np.int32)
     return np.concatenate(ids), np.concatenate(offsets)
+
+
+def _widened(offsets: npt.NDArray[np.int32], text: str) -> npt.NDArray[np.int32]:
+    """Offsets in a text from those in the same text with each line end as one character."""
+    wide = [match.start() for match in _WIDE_LINE_END.finditer(text)]
+    if not wide:
+        return offsets
+    # Where they stand once each is one character.
+    narrow = np.array(wide, np.int32) - np.arange(len(wide), dtype=np.int32)
+    return (offsets + np.searchsorted(narrow, offsets)).astype(np.int32)
 
 
 def _segment_bounds(text: str) -> Iterator[int]:

@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import importlib.util
+import itertools
 import random
 import re
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from pii.labels import LABELS, TAG_IDS, TAGS
 from pii.session import load_session
 from pii.tagger import Tagger, load_tagger, tag_probabilities, tokenize_document
 from starencoder.errors import CheckpointError
-from starencoder.tokenizer import Encoded
+from starencoder.tokenizer import Encoded, load_tokenizer
 
 CLS, SEP = 1, 2
 
@@ -121,6 +122,24 @@ def test_a_text_is_tokenised_in_segments_that_together_are_the_text(text, size):
 
     assert "".join(map(chr, ids)) == "".join(char for char in text if not char.isspace())
     assert [text[start:end] for start, end in offsets] == [chr(token) for token in ids]
+
+
+@given(
+    lines=st.lists(st.text(alphabet=st.characters(exclude_characters="\n\r"), max_size=9)),
+    ends=st.sampled_from([["\r\n"], ["\r"], ["\r\n", "\n"], ["\r\n", "\r"]]),
+)
+def test_tokens_and_their_texts_are_the_same_whatever_the_line_ends(lines, ends):
+    tokenizer = load_tokenizer(EMBEDDED_MODEL)
+    text = "".join(line + end for line, end in zip(lines, itertools.cycle(ends)))
+    plain = "".join(f"{line}\n" for line in lines)
+
+    ids, offsets = tokenize_document(text, tokenizer)
+    plain_ids, plain_offsets = tokenize_document(plain, tokenizer)
+
+    assert ids.tolist() == plain_ids.tolist()
+    assert [text[a:b].replace("\r\n", "\n").replace("\r", "\n") for a, b in offsets] == [
+        plain[a:b] for a, b in plain_offsets
+    ]
 
 
 # --------------------------------------------------------------------------------------------------
