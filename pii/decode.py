@@ -48,15 +48,19 @@ _NO_USER = re.compile(r"[vV]\d+(?:\.\w+)*|[A-Z][A-Z0-9_]+-\d+")
 """A version or the key of an issue, as in `TODO(v2)`."""
 _SUFFIX_DOT = re.compile(r"\b[JS]r\Z")
 _TWO_WORDS = re.compile(r"\w[ .'-]{1,3}\w")
-_LETTERS = re.compile(r"[^\W\d_]+")
+_NAME_WORD = re.compile(r"(?:[^\W\d_]['’]?)+")
+_PARTICLE = re.compile(
+    r"(?:af|al|av|ben|bin|bint|da|de|del|della|den|der|di|do|dos|du|e|el|ibn|la|las|le|los|te|ten|ter"
+    r"|til|und|van|von|y|zu|zum|zur)\Z|[dl]['’]|t\Z"
+)
 _SHORT_KEY = 16
 """Characters; what is shorter is rarely a key."""
 _UNLIKELY_POWER = 4
-"""Power of the score of what has an unlikely form: a name of one word, a key that is short or has
-no digit. In annotated windows that a model had not learned from, of what it took for a name with a
-score of 0.66 and more, 14 of 62 single words were right, and 833 of 849 others; from 0.2 to 0.66,
-2 of 188 single words and 52 of 78 others. Of what it alone took for a key, 2 of 137 that were short
-or without digits. Any power from 3 to 6 does as well."""
+"""Power of the score of what has an unlikely form: a name of one word or with one in lower case, a
+key that is short or has no digit. In annotated windows that a model had not learned from, of what
+it took for a name with a score of 0.66 and more, 14 of 62 single words were right, and 833 of 849
+others; from 0.2 to 0.66, 2 of 188 single words and 52 of 78 others. Of what it alone took for a
+key, 2 of 137 that were short or without digits. Any power from 3 to 6 does as well."""
 _KEY_LINE = re.compile(r"[A-Za-z0-9+/=_-]{30,}+")
 _BESIDE_KEY_LINE = re.compile(r"(?:[^\w\\]|\\[nrt]?){0,80}")
 _STRIP_OTHER = " \t\r\n\f\v\"'`,;:()<>[]{}.!?*#|\\@&$%^~=+-"
@@ -110,12 +114,21 @@ def decode_spans(text: str, offsets: npt.NDArray[np.int32], probs: Iterable[Prob
 def _doubted(text: str, span: Span) -> Span:
     """The span with a lower score if its value has a form that its label rarely has."""
     value = text[span.start : span.end]
-    unlikely = (span.label == "NAME" and len(_LETTERS.findall(value)) < 2) or (
+    unlikely = (span.label == "NAME" and not _is_full_name(value)) or (
         span.label == "KEY" and (len(value) < _SHORT_KEY or not any(map(str.isdigit, value)))
     )
     return (
         dataclasses.replace(span, score=round(span.score**_UNLIKELY_POWER, 4)) if unlikely else span
     )
+
+
+def _is_full_name(value: str) -> bool:
+    """Whether it has two words, and each begins with a capital or is one like `van`.
+
+    What is written in letters that have no capitals is none.
+    """
+    words = _NAME_WORD.findall(value)
+    return len(words) > 1 and all(word[0].isupper() or _PARTICLE.match(word) for word in words)
 
 
 def _continues(text: str, before: "_Word", word: "_Word") -> bool:
