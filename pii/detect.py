@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pii.filters import FILTERS, classify
 from pii.labels import LABELS, OPERATING_POINTS, check_labels
 from pii.patterns import RULES, find_patterns
-from pii.propagate import REPEATED, merge_repeated, repeated_values, sure_values
+from pii.propagate import REPEATED, RepeatedValues, merge_repeated, sure_values
 from pii.spans import Span, resolve_overlaps
 from pii.windows import (
     LONGEST_WINDOW,
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from starencoder.tokenizer import CodeTokenizer
 
 EMBEDDED_MODEL = Path(__file__).parent / "models" / "tiny"
+
+_MOST_SHARED = 50_000
+"""Values that the windows of a text look for together. Of a text with more, such as a list of
+addresses, each looks for its own: what finds them would take gigabytes."""
 
 ROUTER = "router"
 """The name by which the router (`pii.router`) is switched off."""
@@ -127,7 +131,7 @@ class Detector:
         else:
             found = self._merge(text, tagged, thresholds)
             values = sure_values(text, found)
-        return self._reported(self._with_repeated(text, found, values))
+        return self._reported(self._with_repeated(text, found, RepeatedValues(values)))
 
     def _merge(
         self, text: str, tagged: Sequence[Span], thresholds: Mapping[str, float]
@@ -138,23 +142,21 @@ class Detector:
 
     def _complete(self, text: Text, windows: Sequence[Window], found: list[Span]) -> list[Span]:
         """Look in every window for what any of them is sure of."""
-        if values := self.sure_values(text, found):
-            completed = [
-                self._with_repeated(
-                    text[window.start : window.end], spans_inside(window, found), values
-                )
-                for window in windows
-            ]
-            found = join_windows(windows, completed)
-        return self._reported(found)
+        values = self.sure_values(text, found)
+        if not values:
+            return self._reported(found)
+        shared = RepeatedValues(values) if len(values) <= _MOST_SHARED else None
+        completed = []
+        for window in windows:
+            part, inside = text[window.start : window.end], spans_inside(window, found)
+            repeated = shared or RepeatedValues(self.sure_values(part, inside))
+            completed.append(self._with_repeated(part, inside, repeated))
+        return self._reported(join_windows(windows, completed))
 
-    def _with_repeated(
-        self, text: str, found: list[Span], values: Mapping[str, Span]
-    ) -> list[Span]:
+    def _with_repeated(self, text: str, found: list[Span], repeated: RepeatedValues) -> list[Span]:
         if REPEATED in self._disabled:
             return found
-        repeated = repeated_values(text, found, values)
-        return merge_repeated(text, found, repeated, self._disabled)
+        return merge_repeated(text, found, repeated.find(text, found), self._disabled)
 
     def _reported(self, found: list[Span]) -> list[Span]:
         return [span for span in found if span.label in self._labels]

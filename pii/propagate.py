@@ -36,7 +36,7 @@ _LONGEST = 4096
 """In characters; what is longer is a block of its own form, such as a PEM key."""
 
 _MOST_COUNTED = 32
-"""So many values are counted first, which is quick, and mostly shows that none stands twice."""
+"""Values, up to which each is counted."""
 
 _WORDS = re.compile(r"\w+")
 _TOKENS = re.compile(r"\w+|\W")
@@ -161,18 +161,27 @@ class ValueIndex:
         return apart
 
 
-def repeated_values(text: str, spans: Sequence[Span], values: Mapping[str, Span]) -> list[Span]:
-    """Where the sure values of a document stand, the known places among them.
+class RepeatedValues:
+    """Finds where else the sure values of a document stand in it."""
 
-    Args:
-        text: The document, or a window of it.
-        spans: What was found there.
-        values: The document's `sure_values`.
-    """
-    if len(values) <= _MOST_COUNTED:
+    def __init__(self, values: Mapping[str, Span]) -> None:
+        """Take the document's `sure_values`."""
+        self._values = values
+        # Of few values counting says first, and quickly, which stand twice: mostly none.
+        self._index = ValueIndex(values) if len(values) > _MOST_COUNTED else None
+
+    def find(self, text: str, spans: Iterable[Span]) -> list[Span]:
+        """All places of values that stand twice, the known ones among them.
+
+        Args:
+            text: The document, or a window of it.
+            spans: What was found there.
+        """
+        if self._index is not None:
+            return self._index.find(text)
         known = Counter(text[span.start : span.end] for span in spans)
-        values = {value: span for value, span in values.items() if text.count(value) > known[value]}
-    return ValueIndex(values).find(text) if values else []
+        more = {v: span for v, span in self._values.items() if text.count(v) > known[v]}
+        return ValueIndex(more).find(text) if more else []
 
 
 def merge_repeated(

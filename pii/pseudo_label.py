@@ -22,7 +22,7 @@ from pii.boundaries import line_before
 from pii.filters import classify
 from pii.labels import LABELS, check_labels
 from pii.patterns import find_patterns
-from pii.propagate import merge_repeated, repeated_values, sure_values
+from pii.propagate import RepeatedValues, merge_repeated, sure_values
 from pii.records import json_records
 from pii.spans import Span, resolve_overlaps
 from pii.teachers import Teach, load_teachers
@@ -201,7 +201,7 @@ class _Judge:
                     unsure.append(span)
         found = classify(text, resolve_overlaps(sure))
         merged = merge_repeated(
-            text, found, repeated_values(text, found, sure_values(text, found)), frozenset()
+            text, found, RepeatedValues(sure_values(text, found)).find(text, found), frozenset()
         )
         known = {(span.start, span.end) for span in found}
         self._count(PROPAGATED, [s for s in merged if (s.start, s.end) not in known])

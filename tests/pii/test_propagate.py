@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from pii.propagate import (
     CONFIDENT,
+    RepeatedValues,
     ValueIndex,
     find_everywhere,
     is_sure,
     merge_repeated,
-    repeated_values,
     sure_values,
     with_plus_for_space,
 )
@@ -203,7 +203,7 @@ def test_the_cost_per_character_grows_neither_with_the_text_nor_with_the_values(
 
 
 def repeats(text, spans):
-    return repeated_values(text, spans, sure_values(text, spans))
+    return RepeatedValues(sure_values(text, spans)).find(text, spans)
 
 
 def test_a_value_found_once_is_found_wherever_it_stands_with_its_label_score_and_source():

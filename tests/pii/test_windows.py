@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pii.detect
 import pii.windows
 from pii.detect import load_detector
 from pii.spans import Span
@@ -93,6 +94,9 @@ def test_what_is_sure_in_one_window_is_found_in_all(monkeypatch):
 
     assert len(list(iter_windows(text))) > 2
     assert [span.start for span in detector.detect(text)] == found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pii.detect, "_MOST_SHARED", 0)
+        assert [span.start for span in detector.detect(text)] == found[:1]
     without = load_detector("none", disabled=frozenset(["repeated-value"]))
     assert [span.start for span in without.detect(text)] == found[:1]
 
