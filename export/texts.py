@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from pii.redact import Operator
+from pii.redact import Operator, check_place
 from pii.spans import Span
 
 LONG_BYTES = 1 << 25
@@ -58,7 +58,7 @@ class LongText:
     def __getitem__(self, part: slice) -> str:
         start, end, _ = part.indices(len(self))
         end = max(start, end)
-        first = bisect_right(self._chars, start) - 1
+        first = self._block(start)
         last = min(bisect_right(self._chars, max(start, end - 1)), len(self._bytes) - 1)
         text = str(self._data[self._bytes[first] : self._bytes[last]], "utf-8")
         return text[start - self._chars[first] : end - self._chars[first]]
@@ -72,24 +72,35 @@ class LongText:
         """The bytes of the text with the values of spans replaced, in pieces.
 
         Args:
-            spans: Sorted, not empty, without overlaps.
+            spans: Sorted, not empty, without overlaps, inside the text.
             operator: Chooses the replacements.
+
+        Raises:
+            ValueError: The spans are not as stated.
         """
-        copied = 0
-        for span in spans:
-            value = self[span.start : span.end]
-            replacement = operator(value, span)
-            if replacement is not None:
-                start = self._offset(span.start)
-                yield self._data[copied:start]
-                yield memoryview(replacement.encode())
-                copied = start + len(value.encode())
+        copied = reached = 0
+        for block, group in itertools.groupby(spans, lambda span: self._block(span.start)):
+            own = list(group)
+            # Decoded once for all of them, which may be a hundred thousand.
+            first, at = self._chars[block], self._bytes[block]
+            text = self[first : own[-1].end]
+            read = 0
+            for span in own:
+                check_place(span, reached, len(self))
+                reached = span.end
+                value = text[span.start - first : span.end - first]
+                start = at + len(text[read : span.start - first].encode())
+                at, read = start + len(value.encode()), span.end - first
+                replacement = operator(value, span)
+                if replacement is not None and replacement != value:
+                    yield self._data[copied:start]
+                    yield memoryview(replacement.encode())
+                    copied = at
         yield self._data[copied:]
 
-    def _offset(self, char: int) -> int:
-        """Where a character begins, in bytes."""
-        block = bisect_right(self._chars, char) - 1
-        return self._bytes[block] + len(self[self._chars[block] : char].encode())
+    def _block(self, char: int) -> int:
+        """The number of the block that a character lies in."""
+        return bisect_right(self._chars, char) - 1
 
 
 class ColumnBuilder:
