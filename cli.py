@@ -252,7 +252,10 @@ def _add_file_arguments(parser: argparse.ArgumentParser, operating_point: str) -
 
 
 def _names(value: str) -> list[str]:
-    return [name.strip() for name in value.split(",") if name.strip()]
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("no name given")
+    return names
 
 
 def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
@@ -759,6 +762,12 @@ def _check_scan_flags(
     for name in ("from_spans", "operator"):
         if getattr(arguments, name) and mode == "annotate":
             raise ConfigError(f"--{name.replace('_', '-')} goes with --mode redact")
+    for name in ("model", "operating_point", "min_score", "disable"):
+        if arguments.from_spans and getattr(arguments, name) not in (None, "none"):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} does not go with --from-spans, which detects nothing; "
+                "--labels narrows what is replaced"
+            )
     model = _option(arguments, settings, "scan", "model", "tiny")
     if devices and (model == "none" or arguments.from_spans):
         raise ConfigError("--device cuda goes with a model, and none is used")
@@ -777,7 +786,7 @@ def _check_scan_flags(
         ("--worker-cpus", arguments.worker_cpus),
         ("--worker-gpus", arguments.worker_gpus),
     ):
-        if value is not None and (value < 0 or (value > 1 and not value.is_integer())):
+        if value is not None and not (0 <= value <= 1 or (value > 1 and value.is_integer())):
             raise ConfigError(f"{flag} is 0 to 1 or a whole number, got {value:g}")
 
 
@@ -982,6 +991,8 @@ def run_export_quantize(arguments: argparse.Namespace) -> int:
 
     if arguments.max_loss is not None and not arguments.annotated:
         raise ConfigError("--max-loss needs --annotated: without annotated documents no F1 is lost")
+    if arguments.max_loss is not None and not arguments.max_loss >= 0:  # nan is not
+        raise ConfigError(f"--max-loss must be 0 or more, got {arguments.max_loss:g}")
     gold = _read_gold([arguments.annotated], arguments)[0] if arguments.annotated else []
     if arguments.annotated and not gold:
         raise DataError(f"{arguments.annotated}: no annotated documents; expected at least one")
@@ -1053,7 +1064,7 @@ def run_export_bench(arguments: argparse.Namespace) -> int:
     from starencoder.files import check_outputs, write_whole
 
     for name in ("size", "threads"):
-        if getattr(arguments, name) <= 0:
+        if not getattr(arguments, name) > 0:  # nan is not
             raise ConfigError(f"--{name} must be above 0, got {getattr(arguments, name)}")
     if arguments.model == "none":
         raise ConfigError("without a model there is nothing to measure; give tiny or a directory")
