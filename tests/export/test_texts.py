@@ -52,7 +52,9 @@ def test_a_block_is_decoded_once_however_many_spans_it_holds(monkeypatch):
     assert len(decoded) == 30
 
 
-@pytest.mark.parametrize("places", [[(3, 3)], [(-1, 2)], [(7, 11)], [(0, 6), (5, 8)], [(8, 9), (0, 1)]])
+@pytest.mark.parametrize(
+    "places", [[(3, 3)], [(-1, 2)], [(7, 11)], [(0, 6), (5, 8)], [(8, 9), (0, 1)]]
+)
 def test_spans_that_do_not_fit_a_long_text_are_refused(places):
     spans = [Span(start=start, end=end, label="NAME") for start, end in places]
     with pytest.raises(ValueError, match="of a text of 10 characters"):
