@@ -252,10 +252,7 @@ def _add_file_arguments(parser: argparse.ArgumentParser, operating_point: str) -
 
 
 def _names(value: str) -> list[str]:
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError("no name given")
-    return names
+    return [name.strip() for name in value.split(",") if name.strip()]
 
 
 def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
@@ -756,6 +753,8 @@ def _check_scan_flags(
         raise ConfigError(f"--limit must be 1 or more, got {arguments.limit}")
     if arguments.price is not None and not (arguments.dry_run and arguments.price >= 0):
         raise ConfigError("--price is 0 or more, and goes with --dry-run")
+    if arguments.languages == []:
+        raise ConfigError("--languages names none; leave it out to scan all")
     if arguments.drop_unselected and not arguments.languages:
         raise ConfigError("--drop-unselected goes with --languages")
     mode = _option(arguments, settings, "scan", "mode", "redact")

@@ -1457,7 +1457,7 @@ def test_a_dry_run_writes_nothing_and_says_how_long_it_takes(run):
             "--operating-point does not go with --from-spans",
         ),
         (["--from-spans", "x"], "x: no shards there"),
-        (["--languages", " , "], "argument --languages: no name given"),
+        (["--languages", " , "], "--languages names none; leave it out"),
         (["--drop-unselected"], "--drop-unselected goes with --languages"),
         (["--mode", "annotate", "--operator", "tag"], "--operator goes with --mode redact"),
         (["--limit", "0"], "--limit must be 1 or more"),
