@@ -753,12 +753,20 @@ def _check_scan_flags(
         raise ConfigError(f"--limit must be 1 or more, got {arguments.limit}")
     if arguments.price is not None and not (arguments.dry_run and arguments.price >= 0):
         raise ConfigError("--price is 0 or more, and goes with --dry-run")
+    if arguments.languages == []:
+        raise ConfigError("--languages names none; leave it out to scan all")
     if arguments.drop_unselected and not arguments.languages:
         raise ConfigError("--drop-unselected goes with --languages")
     mode = _option(arguments, settings, "scan", "mode", "redact")
     for name in ("from_spans", "operator"):
         if getattr(arguments, name) and mode == "annotate":
             raise ConfigError(f"--{name.replace('_', '-')} goes with --mode redact")
+    for name in ("model", "operating_point", "min_score", "disable"):
+        if arguments.from_spans and getattr(arguments, name) not in (None, "none"):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} does not go with --from-spans, which detects nothing; "
+                "--labels narrows what is replaced"
+            )
     model = _option(arguments, settings, "scan", "model", "tiny")
     if devices and (model == "none" or arguments.from_spans):
         raise ConfigError("--device cuda goes with a model, and none is used")
@@ -777,7 +785,7 @@ def _check_scan_flags(
         ("--worker-cpus", arguments.worker_cpus),
         ("--worker-gpus", arguments.worker_gpus),
     ):
-        if value is not None and (value < 0 or (value > 1 and not value.is_integer())):
+        if value is not None and not (0 <= value <= 1 or (value > 1 and value.is_integer())):
             raise ConfigError(f"{flag} is 0 to 1 or a whole number, got {value:g}")
 
 
@@ -982,6 +990,8 @@ def run_export_quantize(arguments: argparse.Namespace) -> int:
 
     if arguments.max_loss is not None and not arguments.annotated:
         raise ConfigError("--max-loss needs --annotated: without annotated documents no F1 is lost")
+    if arguments.max_loss is not None and not arguments.max_loss >= 0:  # nan is not
+        raise ConfigError(f"--max-loss must be 0 or more, got {arguments.max_loss:g}")
     gold = _read_gold([arguments.annotated], arguments)[0] if arguments.annotated else []
     if arguments.annotated and not gold:
         raise DataError(f"{arguments.annotated}: no annotated documents; expected at least one")
@@ -1053,7 +1063,7 @@ def run_export_bench(arguments: argparse.Namespace) -> int:
     from starencoder.files import check_outputs, write_whole
 
     for name in ("size", "threads"):
-        if getattr(arguments, name) <= 0:
+        if not getattr(arguments, name) > 0:  # nan is not
             raise ConfigError(f"--{name} must be above 0, got {getattr(arguments, name)}")
     if arguments.model == "none":
         raise ConfigError("without a model there is nothing to measure; give tiny or a directory")

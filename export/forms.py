@@ -1,9 +1,11 @@
 """The Stack's special parts: how notebooks, issue threads and commits are read and redacted."""
 
 import json
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 
-from export.notebooks import may_be_notebook, read_notebook
+from export.notebooks import iter_keys, may_be_notebook, read_notebook
 from export.pieces import Form
 from export.threads import read_marked
 from pii.redact import Operator, Redaction, redact
@@ -25,7 +27,8 @@ def apply_form(text: str, form: Form, spans: Sequence[Span], operator: Operator)
     """Replace spans of a text.
 
     What the form knows gets its own replacement, anything else the operator's. The operator sees
-    and returns values as they are meant: of a notebook without JSON's escapes.
+    and returns values as they are meant: of a notebook without JSON's escapes. Where two keys of
+    one object would be equal then, a number follows what stands in the second one: `<EMAIL>_2`.
 
     Args:
         text: The original.
@@ -50,4 +53,42 @@ def apply_form(text: str, form: Form, spans: Sequence[Span], operator: Operator)
         by = operator(meant, span)
         return None if by is None or by == meant else json.dumps(by, ensure_ascii=False)[1:-1]
 
-    return redact(text, spans, replacement_of)
+    redaction = redact(text, spans, replacement_of)
+    numbers = _numbers_in_keys(redaction) if form.is_json and redaction.replacements else {}
+    if not numbers:
+        return redaction
+    return redact(
+        text,
+        spans,
+        lambda value, span: (
+            f"{replacement_of(value, span)}{numbers[span.start]}"
+            if span.start in numbers
+            else replacement_of(value, span)
+        ),
+    )
+
+
+def _numbers_in_keys(redaction: Redaction) -> dict[int, str]:
+    """What has to follow replacements so that no key of an object is lost, by the spans' starts."""
+    text, replacements = redaction.text, redaction.replacements
+    starts = [replacement.start for replacement in replacements]
+    numbers: dict[int, str] = {}
+    for keys in iter_keys(text):
+        taken: set[str] = set()
+        redacted: list[tuple[str, str, int]] = []
+        for start, end in keys:
+            at = bisect_right(starts, end) - 1
+            if at < 0 or starts[at] < start:
+                taken.add(text[start:end])
+            else:
+                cut = replacements[at].end
+                redacted.append((text[start:cut], text[cut:end], replacements[at].span.start))
+        used = Counter[tuple[str, str]]()
+        for before, after, place in redacted:
+            key = before + after
+            while key in taken:
+                used[before, after] += 1
+                numbers[place] = f"_{used[before, after] + 1}"
+                key = before + numbers[place] + after
+            taken.add(key)
+    return numbers

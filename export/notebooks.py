@@ -6,6 +6,7 @@ Cells come first, in order, each one's source before its outputs; all other stri
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from export.pieces import Form, TextBuilder
@@ -88,6 +89,18 @@ def read_notebook(text: str) -> Form | None:
         return builder.form("notebook", is_json=True)
     except ValueError:
         return None
+
+
+def iter_keys(text: str) -> Iterator[list[tuple[int, int]]]:
+    """Where the keys of each object of a notebook stand, those of inner ones first."""
+    opened: list[list[tuple[int, int]]] = []
+    for match in _TOKEN.finditer(text):
+        if match["key"]:
+            opened[-1].append(match.span("body"))
+        elif match[0] in ("{", "["):
+            opened.append([])
+        elif match["body"] is None:
+            yield opened.pop()
 
 
 def _no_number(digits: str) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from pii.annotations import Document
 from pii.detect import Detector
 from pii.evaluate import predict
-from pii.metrics import count_matches, total
+from pii.metrics import MICRO, count_matches, total
 from pii.tagger import Predict, load_tagger
 from starencoder.config import EncoderConfig
 from starencoder.errors import CheckpointError, DataError, ParityError, reason_of
@@ -185,6 +185,8 @@ def f1_by_label(
 ) -> dict[str, float]:
     """F1 (80 % overlap), by label and over all as `micro`, of what `detect` reports by default.
 
+    Labels that are annotated nowhere have none.
+
     Args:
         directory: A tagger's; its tokenizer, chunks and thresholds are used.
         candidate: Computes the probabilities, from the same checkpoint.
@@ -196,4 +198,8 @@ def f1_by_label(
         count_matches(document.spans, spans)
         for document, spans in zip(documents, found, strict=True)
     )
-    return {label: count.f_score() for label, count in counts.items()}
+    return {
+        label: count.f_score()
+        for label, count in counts.items()
+        if count.found + count.missed or label == MICRO
+    }

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -156,11 +156,22 @@ class UnitScanner:
                         raise Unreadable(
                             f"has other texts than {self._config.from_spans}; annotate it again"
                         )
-                    values = of_row.as_py()
-                    found.append(None if values is None else spans_from_json(values))
+                    with self._fitting():
+                        values = of_row.as_py()
+                        found.append(None if values is None else spans_from_json(values))
                 yield batch, found
             if next(rows, None) is not None:
                 raise Unreadable("has fewer rows than when it was annotated")
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """Where the spans of an earlier scan turn out to be none of its texts."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            raise Unreadable(
+                f"{self._config.from_spans} has spans that do not fit its texts; annotate it again"
+            ) from error
 
     def _scan_batch(
         self,
@@ -200,10 +211,11 @@ class UnitScanner:
             rows[index] = row
             tally.scanned += 1
             tally.text_bytes += column.size(index)
-        found = self._scanner.scan(
-            list(rows.values()),
-            None if earlier is None else [earlier[index] or [] for index in rows],
-        )
+        with nullcontext() if earlier is None else self._fitting():
+            found = self._scanner.scan(
+                list(rows.values()),
+                None if earlier is None else [earlier[index] or [] for index in rows],
+            )
         scanned = dict(zip(rows, found, strict=True))
         for index, row in rows.items():
             tally.forms[row.form] += 1

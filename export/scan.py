@@ -25,7 +25,14 @@ from export.row_groups import (
     UnitScanner,
     write_part,
 )
-from export.scan_dir import DoneShard, DoneUnit, ScanDirectory, write_shard
+from export.scan_dir import (
+    DoneShard,
+    DoneUnit,
+    ScanDirectory,
+    is_scan,
+    read_run,
+    write_shard,
+)
 from export.scanner import ScanConfig
 from export.shards import (
     ColumnNames,
@@ -174,22 +181,47 @@ def _find_spans(
     shards: dict[str, Shard], unreadable: dict[str, str], config: ScanConfig
 ) -> dict[str, Shard]:
     """The shards of an earlier scan that belong to some; those without one are unreadable."""
+    _check_annotation(config)
     files = find_shards([config.from_spans])
     found: dict[str, Shard] = {}
     names = ColumnNames(text=config.columns.text)
     wanted = [file for file in files if file.relative in shards]
     for file, shard in read_shards(wanted, names, may_have_spans=True):
-        if isinstance(shard, Shard) and shard.rows == shards[file.relative].rows:
+        rows = shards[file.relative].rows
+        if isinstance(shard, Shard) and shard.has_spans and shard.rows == rows:
             found[file.relative] = shard
     for relative in [name for name in shards if name not in found]:
-        unreadable[relative] = f"no shard with the same rows in {config.from_spans}"
+        unreadable[relative] = f"no shard with spans of the same rows in {config.from_spans}"
         del shards[relative]
     if not shards:
         raise ConfigError(
-            f"{config.from_spans}: has no shard with the same rows as one of the inputs; expected "
-            "the output of starencoder scan --mode annotate of the same inputs"
+            f"{config.from_spans}: has no shard with spans of the same rows as one of the inputs; "
+            "expected the output of starencoder scan --mode annotate of the same inputs"
         )
     return found
+
+
+def _check_annotation(config: ScanConfig) -> None:
+    """Refuse the spans of a scan that redacted, or read another column.
+
+    Shards that lie in no scan's directory, which others have put together, do not say.
+    """
+    folder = Path(config.from_spans).absolute()
+    scans = [path for path in (folder, *folder.parents) if is_scan(path)]
+    made = read_run(scans[0]).get("config") if scans else None
+    if not isinstance(made, dict):
+        return
+    if made["mode"] != "annotate":
+        raise ConfigError(
+            f"{config.from_spans}: holds redacted texts, which its spans are none of; expected the "
+            "output of starencoder scan --mode annotate"
+        )
+    column = made["columns"]["text"]
+    if column != config.columns.text:
+        raise ConfigError(
+            f"{config.from_spans}: its spans are those of the column {column}, not of "
+            f"{config.columns.text}; give --text-column {column}, or annotate the other column"
+        )
 
 
 def describe_run(plan: Plan) -> dict[str, object]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from pii.files import shown_path
+from pii.labels import LABELS
 from pii.spans import Span
 from starencoder.errors import ConfigError, DataError, reason_of
 from starencoder.languages import LANGUAGE_COLUMNS
@@ -75,6 +76,8 @@ class Shard:
     """Of each row group."""
     text_bytes: tuple[int, ...]
     """Of the text column in each row group, without compression."""
+    has_spans: bool
+    """Whether it has the spans of an earlier scan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +257,7 @@ def _read_shard(
                         sum(group.column(leaf).total_uncompressed_size for leaf in leaves)
                         for group in groups
                     ),
+                    has_spans=shard.schema_arrow.names.count(SPANS_COLUMN) == 1,
                 )
     except (OSError, pa.ArrowException) as error:
         raise Unreadable(_read_problem(error)) from error
@@ -350,9 +354,16 @@ def spans_from_json(values: Sequence[Mapping[str, Any]]) -> list[Span]:
     """What `spans_to_json` gave.
 
     Raises:
-        TypeError: A span lacks a field, or has another one.
+        TypeError: A span lacks a field, has another one, or one of another type.
+        ValueError: Its label is not known, or the spans are not sorted and apart.
     """
-    return [Span(**value) for value in values]
+    spans = [Span(**value) for value in values]
+    reached = 0
+    for span in spans:
+        if not reached <= span.start < span.end or span.label not in LABELS:
+            raise ValueError("no spans of a text")
+        reached = span.end
+    return spans
 
 
 @contextmanager

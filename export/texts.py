@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from pii.redact import Operator
+from pii.redact import Operator, check_place
 from pii.spans import Span
 
 LONG_BYTES = 1 << 25
@@ -45,6 +45,8 @@ class LongText:
         """Where blocks begin, in bytes; the last is the end."""
         self._chars = [0]
         """The same in code points."""
+        self._recent = -1, ""
+        """The block that was decoded last, as one span is asked for after the other."""
         while self._bytes[-1] < len(data):
             end = min(self._bytes[-1] + _BLOCK, len(data))
             while end < len(data) and data[end] & 0xC0 == 0x80:  # in the middle of a character
@@ -58,9 +60,9 @@ class LongText:
     def __getitem__(self, part: slice) -> str:
         start, end, _ = part.indices(len(self))
         end = max(start, end)
-        first = bisect_right(self._chars, start) - 1
+        first = self._block(start)
         last = min(bisect_right(self._chars, max(start, end - 1)), len(self._bytes) - 1)
-        text = str(self._data[self._bytes[first] : self._bytes[last]], "utf-8")
+        text = self._decode(first, last)
         return text[start - self._chars[first] : end - self._chars[first]]
 
     def rfind(self, value: str, start: int, end: int) -> int:
@@ -72,24 +74,40 @@ class LongText:
         """The bytes of the text with the values of spans replaced, in pieces.
 
         Args:
-            spans: Sorted, not empty, without overlaps.
+            spans: Sorted, not empty, without overlaps, inside the text.
             operator: Chooses the replacements.
+
+        Raises:
+            ValueError: The spans are not as stated.
         """
-        copied = 0
+        copied = at = reached = 0
         for span in spans:
+            check_place(span, reached, len(self))
+            block = self._block(span.start)
+            if reached < self._chars[block]:
+                at, reached = self._bytes[block], self._chars[block]
             value = self[span.start : span.end]
+            start = at + len(self[reached : span.start].encode())
+            at, reached = start + len(value.encode()), span.end
             replacement = operator(value, span)
-            if replacement is not None:
-                start = self._offset(span.start)
+            if replacement is not None and replacement != value:
                 yield self._data[copied:start]
                 yield memoryview(replacement.encode())
-                copied = start + len(value.encode())
+                copied = at
         yield self._data[copied:]
 
-    def _offset(self, char: int) -> int:
-        """Where a character begins, in bytes."""
-        block = bisect_right(self._chars, char) - 1
-        return self._bytes[block] + len(self[self._chars[block] : char].encode())
+    def _block(self, char: int) -> int:
+        """The number of the block that a character lies in."""
+        return bisect_right(self._chars, char) - 1
+
+    def _decode(self, first: int, last: int) -> str:
+        """The blocks from one to before another."""
+        if last - first == 1 and self._recent[0] == first:
+            return self._recent[1]
+        text = str(self._data[self._bytes[first] : self._bytes[last]], "utf-8")
+        if last - first == 1:
+            self._recent = first, text
+        return text
 
 
 class ColumnBuilder:

@@ -51,11 +51,7 @@ def redact(text: str, spans: Sequence[Span], operator: Operator) -> Redaction:
     replacements: list[Replacement] = []
     copied, length = 0, 0
     for span in spans:
-        if not copied <= span.start < span.end <= len(text):
-            raise ValueError(
-                f"span {span.start}-{span.end} of a text of {len(text)} characters: expected "
-                f"spans in order, not empty, beginning at {copied} or later"
-            )
+        check_place(span, copied, len(text))
         value = text[span.start : span.end]
         replacement = operator(value, span)
         if replacement is None or replacement == value:
@@ -69,6 +65,19 @@ def redact(text: str, spans: Sequence[Span], operator: Operator) -> Redaction:
         copied = span.end
     pieces.append(text[copied:])
     return Redaction("".join(pieces), tuple(replacements))
+
+
+def check_place(span: Span, reached: int, length: int) -> None:
+    """Refuse a span that is empty, begins before `reached` or ends outside of a text.
+
+    Raises:
+        ValueError: It does.
+    """
+    if not reached <= span.start < span.end <= length:
+        raise ValueError(
+            f"span {span.start}-{span.end} of a text of {length} characters: expected "
+            f"spans in order, not empty, beginning at {reached} or later"
+        )
 
 
 def tag_operator(value: str, span: Span) -> str:

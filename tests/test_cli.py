@@ -1449,6 +1449,15 @@ def test_a_dry_run_writes_nothing_and_says_how_long_it_takes(run):
     [
         (["--mode", "redakt"], "unknown mode 'redakt' (did you mean redact?)"),
         (["--mode", "annotate", "--from-spans", "x"], "--from-spans goes with --mode redact"),
+        (["--from-spans", "x", "--min-score", "0"], "--min-score does not go with --from-spans"),
+        (["--from-spans", "x", "--model", "tiny"], "--model does not go with --from-spans"),
+        (["--from-spans", "x", "--disable", "ip"], "--disable does not go with --from-spans"),
+        (
+            ["--from-spans", "x", "--operating-point", "thorough"],
+            "--operating-point does not go with --from-spans",
+        ),
+        (["--from-spans", "x"], "x: no shards there"),
+        (["--languages", " , "], "--languages names none; leave it out"),
         (["--drop-unselected"], "--drop-unselected goes with --languages"),
         (["--mode", "annotate", "--operator", "tag"], "--operator goes with --mode redact"),
         (["--limit", "0"], "--limit must be 1 or more"),

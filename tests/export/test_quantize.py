@@ -287,6 +287,8 @@ def test_the_limit_holds_for_the_form_that_is_written(tmp_path, made_up_scores, 
     ("flags", "message"),
     [
         (["--max-loss", "1"], "--max-loss needs --annotated"),
+        (["--annotated", "empty.jsonl", "--max-loss", "nan"], "--max-loss must be 0 or more"),
+        (["--annotated", "empty.jsonl", "--max-loss", "-100"], "must be 0 or more, got -100"),
         (["--annotated", "missing.jsonl"], "missing.jsonl"),
         (["--calibration", "missing.py"], "missing.py: cannot be read"),
         (["--annotated", "empty.jsonl"], "empty.jsonl"),

@@ -297,9 +297,88 @@ def test_spans_of_other_texts_are_refused(shards, tmp_path):
 
     assert set(content(tmp_path / "later")) == {"sub/b.parquet"}
     assert "other texts than" in account.problems["a.parquet"]
-    assert "no shard with the same rows" in account.problems["more.parquet"]
-    with pytest.raises(ConfigError, match="no shard with the same rows"):
+    assert "no shard with spans of the same rows" in account.problems["more.parquet"]
+    with pytest.raises(ConfigError, match="no shard with spans of the same rows"):
         run([shards / "more.parquet"], tmp_path / "x", later)
+
+
+@pytest.mark.parametrize("part", ["", "sub", "sub/b.parquet"])
+def test_spans_of_another_column_are_refused(tmp_path, part):
+    mails = [f"write {EMAIL} a mail"] * 2
+    write(tmp_path / "in" / "sub" / "b.parquet", table_of(TEXTS[:2], message=mails))
+    run([tmp_path / "in"], tmp_path / "spans", ANNOTATE)
+    later = dataclasses.replace(
+        PATTERNS,
+        from_spans=str(tmp_path / "spans" / part),
+        columns=ColumnNames(text="message"),
+    )
+    with pytest.raises(ConfigError, match=r"the column content, not of message; give --text-col"):
+        run([tmp_path / "in" / part], tmp_path / "out", later)
+    assert not (tmp_path / "out").exists()
+
+
+def test_spans_of_a_scan_that_redacted_are_refused(shards, tmp_path):
+    run([shards], tmp_path / "redacted")
+    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "redacted"))
+    with pytest.raises(ConfigError, match="holds redacted texts"):
+        run([tmp_path / "redacted"], tmp_path / "out", later)
+
+
+def test_a_folder_without_spans_is_refused(shards, tmp_path):
+    later = dataclasses.replace(PATTERNS, from_spans=str(shards))
+    with pytest.raises(ConfigError, match="no shard with spans"):
+        run([shards], tmp_path / "out", later)
+
+
+def test_shards_that_were_annotated_apart_and_put_together_can_be_used(shards, tmp_path):
+    for name in ("a.parquet", "sub"):
+        run([shards / name], tmp_path / name, ANNOTATE)
+    (tmp_path / "all" / "sub").mkdir(parents=True)
+    (tmp_path / "a.parquet" / "a.parquet").rename(tmp_path / "all" / "a.parquet")
+    (tmp_path / "sub" / "b.parquet").rename(tmp_path / "all" / "sub" / "b.parquet")
+    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "all"))
+
+    run([shards], tmp_path / "later", later)
+
+    run([shards], tmp_path / "direct")
+    assert content(tmp_path / "later") == content(tmp_path / "direct")
+
+
+def span(start, end, label="EMAIL", **others):
+    return {"start": start, "end": end, "label": label, **others}
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [span(5, 99)],
+        [span(-3, 2)],
+        [span(4, 4)],
+        [span(0, 5), span(3, 8)],
+        [span(6, 8), span(0, 2)],
+        [span(0, 5, "MAIL")],
+        [span(0, 5, colour="red")],
+        [{"start": 0, "label": "EMAIL"}],
+        [span("a", "b")],
+        ["EMAIL"],
+    ],
+)
+@pytest.mark.parametrize("long", [1, 1000])
+def test_spans_that_do_not_fit_the_texts_are_a_problem_of_their_shard(
+    tmp_path, monkeypatch, spans, long
+):
+    monkeypatch.setattr(export.rows, "LONG_BYTES", long)
+    for name, own in [("a.parquet", [span(0, 5)]), ("b.parquet", spans)]:
+        texts = table_of(["0123456789"])
+        write(tmp_path / "in" / name, texts)
+        write(tmp_path / "spans" / name, texts.append_column("pii_spans", [[own]]))
+    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "spans"))
+
+    account = run([tmp_path / "in"], tmp_path / "out", later)
+
+    assert texts_of(tmp_path / "out" / "a.parquet") == ["<EMAIL>56789"]
+    assert list(account.problems) == ["b.parquet"]
+    assert "has spans that do not fit its texts" in account.problems["b.parquet"]
 
 
 def test_equal_chunks_are_computed_once_in_a_row_group():

@@ -37,6 +37,30 @@ def test_a_long_text_is_redacted_as_the_string_is(text, cuts, operator):
     assert b"".join(pieces).decode() == redact(text, spans, operator).text
 
 
+def test_a_block_is_decoded_once_however_many_spans_it_holds(monkeypatch):
+    monkeypatch.setattr(export.texts, "_BLOCK", 1000)
+    long = LongText(memoryview(("aé" * 5000).encode()))
+    spans = [Span(start=at, end=at + 1, label="NAME") for at in range(0, 10_000, 2)]
+    decoded = []
+    monkeypatch.setattr(
+        export.texts, "str", lambda *given: decoded.append(1) or str(*given), raising=False
+    )
+
+    assert {long[span.start : span.end] for span in spans} == {"a"}
+    assert len(decoded) == 15
+    assert b"".join(long.iter_redacted(spans, tag_operator)).decode() == "<NAME>é" * 5000
+    assert len(decoded) == 30
+
+
+@pytest.mark.parametrize(
+    "places", [[(3, 3)], [(-1, 2)], [(7, 11)], [(0, 6), (5, 8)], [(8, 9), (0, 1)]]
+)
+def test_spans_that_do_not_fit_a_long_text_are_refused(places):
+    spans = [Span(start=start, end=end, label="NAME") for start, end in places]
+    with pytest.raises(ValueError, match="of a text of 10 characters"):
+        list(LongText(memoryview(b"aaaaabbbbb")).iter_redacted(spans, tag_operator))
+
+
 def test_bytes_that_are_no_text_are_refused():
     for broken in (b"abcdefgh\xff", b"abcd\xe2\x82", b"\x80"):
         with pytest.raises(UnicodeDecodeError):
