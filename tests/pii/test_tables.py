@@ -71,6 +71,8 @@ PLAIN = CELLS.filter(lambda cell: not cell.startswith(("'", " ")) and not cell.e
 @given(rows_of(PLAIN), DIALECTS)
 def test_the_cells_of_a_csv_are_those_that_were_written(table, dialect):
     columns, rows = table
+    if dialect["lineterminator"] == "\r":  # the writer leaves \n without quotes then
+        rows = [[cell.replace("\n", "") for cell in row] for row in rows]
     [read] = tables(as_csv(columns, rows, dialect), "password")
 
     assert read.columns == columns
@@ -83,7 +85,7 @@ PASSWORDS = st.builds(
     st.sampled_from(LETTERS.upper()),
     st.text("bcdfghjkmnpqrtvwxz", min_size=4, max_size=8),
     st.integers(23, 99).map(str),
-    st.text("!&;,|'\"\\t#", max_size=2),
+    st.sampled_from(["", *"!&;,|'\"#"]),
     st.sampled_from(LETTERS),
 )
 
