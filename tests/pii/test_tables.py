@@ -176,6 +176,8 @@ FORMS = {
     "joined": """run("INSERT INTO u (username, password) " +
         "VALUES ('{user}', '{password}')")""",
     "escaped": "run('INSERT INTO u (username, password) VALUES (\\'{user}\\', \\'{password}\\')')",
+    "cast": "INSERT INTO u (username, password) VALUES ('{user}'::text, '{password}'::text)",
+    "second": "Users:\rusername,password\r{user},{password}\r",
     "call": "insert into u (a, username, password) values (now(), '{user}', '{password}')",
     "copy": "COPY public.u (id, username, password) FROM stdin;\n7\t{user}\t{password}\n\\.\n",
     "markdown": "| Name | Username | Password |\n|---|:-:|---|\n| x | `{user}` | {password} |\n",
@@ -227,6 +229,18 @@ def test_a_table_goes_on_as_long_as_its_rows_have_as_many_cells():
     assert found(text) == [MIXED]
 
 
+def test_a_key_that_is_part_of_a_cell_is_left_to_what_stands_in_the_cell():
+    key = "q7Hs9Kd2" + "Lf4Mn6Zx"
+    assert found(f"a,token\nx,{key}\n", "KEY") == [key]
+    assert found(f'a,token\nx,{key}"rest\n', "KEY") == []
+
+
+def test_a_bar_in_a_cell_of_a_table_of_bars_is_escaped():
+    assert found("| a | password |\n|---|---|\n| x | Gr4nit\\|Harbour |\n") == ["Gr4nit\\|Harbour"]
+    [table] = tables("| a | password |\n|---|---|\n| x | Gr4\\|Har |\n", "password")
+    assert values(table) == [["x", "Gr4|Har"]]
+
+
 def test_two_tables_of_one_text_have_columns_of_their_own():
     text = f"a,password\nx,{MIXED}\n\npassword,a\n{MIXED}2,zanzibar\n"
     assert found(text) == [MIXED, MIXED + "2"]
@@ -247,7 +261,10 @@ def test_two_tables_of_one_text_have_columns_of_their_own():
         "login,password\n",
         "login,password\n\nmarta,zanzibar\n",
         "password\nx7y8z9\n",
-        "name,description\nusername,zanzibar\npassword,x7y8z9\nlogin,x7y8z9\n",
+        "name,description\nlogin,zanzibar\nmarta7,x7y8z9\n",
+        "| a | password |\n|---|\n| x | x7y8z9 |\n",
+        "| a | password |\n|---|---|\n| x | y | x7y8z9 |\n",
+        "a paste into users (a, password) values ('x', 'x7y8z9')\n",
         "password,password\na,x7y8z9\n",
         "a | password\nb | x7y8z9\n",
         "int x = a |\n  password;\n---\nb | x7y8z9;\n",
