@@ -2,16 +2,19 @@
 
 A name is looked for with `str.find`; what follows it is then tried against bounded expressions,
 each for one way to give a name a value: assignments of code and settings, keys of JSON and YAML,
-attributes and elements of XML, SQL, arguments, options of a command line, connection strings.
+attributes and elements of XML, SQL, arguments, options of a command line, connection strings. Where
+it names the column of a table (`pii.tables`), the table's cells are tried.
 """
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from pii.boundaries import Found, line_before, places
 from pii.providers import UUID
+from pii.tables import Cell, Table, tables_at
 
 Extent = tuple[int, int]
 """Start and end of a value."""
@@ -30,6 +33,51 @@ def lower_of(text: str) -> str:
     """The text in lower case, character for character: İ, whose lower case is two, stays."""
     lower = text.lower()
     return lower if len(lower) == len(text) else text.replace("İ", "I").lower()
+
+
+# --- Cells of tables -----------------------------------------------------------------------------
+
+
+def _in_tables(
+    text: str, lower: str, named: Iterable[int], find: Callable[[str], Iterator[Found]]
+) -> Iterator[Extent]:
+    """Cells of tables that stand beside nothing but the name of their column.
+
+    A table says what JSON objects of its rows would say, so what is found in these is found in it.
+
+    Args:
+        text: A document.
+        lower: The same in lower case.
+        named: Where the names stand that `find` looks for.
+        find: Finds what is given to them in a text of assignments.
+    """
+    for table in tables_at(text, lower, named):
+        objects, cells = _as_objects(table)
+        for start, end, label in find(objects):
+            whole, cell = cells.get(start, (0, None))
+            if cell is None or whole != end:
+                continue  # part of a cell, in which its own name stands
+            if label == "PASSWORD" and table.prose and not _has_letter_and_digit(cell.value):
+                continue  # a word about passwords
+            yield cell.start, cell.end
+
+
+def _as_objects(table: Table) -> tuple[str, dict[int, tuple[int, Cell]]]:
+    """The rows as JSON; and by where in it a value begins, where that ends and its cell."""
+    names = [f"{json.dumps(column, ensure_ascii=False)}: " for column in table.columns]
+    parts: list[str] = []
+    cells: dict[int, tuple[int, Cell]] = {}
+    length = 0
+    for row in table.rows:
+        for name, cell in zip(names, row, strict=True):
+            value = json.dumps(cell.value, ensure_ascii=False)
+            parts += (name, value, ", ")
+            length += len(name) + len(value)
+            cells[length - len(value) + 1] = (length - 1, cell)
+            length += 2
+        parts.append("\n")
+        length += 1
+    return "".join(parts), cells
 
 
 # --- Keys ----------------------------------------------------------------------------------------
@@ -67,12 +115,12 @@ _KEY_NAMES = ("token", "secret", "key", "salt")
 def find_assigned_keys(text: str) -> Iterator[Found]:
     """Random-looking literals assigned to a token, secret, API key or the like."""
     lower = lower_of(text)
-    for start, end in _apart(
-        hit
-        for name in _KEY_NAMES
-        for at in places(lower, name)
-        if (hit := _assigned_key(text, at + len(name), name)) is not None
-    ):
+    named = [(at, name) for name in _KEY_NAMES for at in places(lower, name)]
+    hits = [
+        hit for at, name in named if (hit := _assigned_key(text, at + len(name), name)) is not None
+    ]
+    hits += _in_tables(text, lower, [at for at, _ in named], find_assigned_keys)
+    for start, end in _apart(hits):
         yield start, end, "KEY"
 
 
@@ -311,12 +359,9 @@ _SETTING_LINE = re.compile(
 def find_assigned_passwords(text: str) -> Iterator[Found]:
     """Literals given to a password or pass phrase, in whatever notation."""
     lower = lower_of(text)
-    hits = [
-        hit
-        for literal in ("pass", "pwd")
-        for at in places(lower, literal)
-        if (hit := _assigned_password(text, at)) is not None
-    ]
+    named = [at for literal in ("pass", "pwd") for at in places(lower, literal)]
+    hits = [hit for at in named if (hit := _assigned_password(text, at)) is not None]
+    hits += _in_tables(text, lower, named, find_assigned_passwords)
     hits += [
         sql.span("value")
         for at in places(lower, "identified ")
@@ -370,7 +415,7 @@ def _beside_user(text: str, at: int, end: int) -> bool:
 def _is_no_word(text: str, hit: re.Match[str], whole_line: bool) -> bool:
     """Whether a value without quotes is neither a word nor a name of code."""
     value = hit["value"]
-    if not (any(map(str.isdigit, value)) and any(map(str.isalpha, value))):
+    if not _has_letter_and_digit(value):
         return False
     if not whole_line:
         return True
@@ -385,6 +430,10 @@ def _is_no_word(text: str, hit: re.Match[str], whole_line: bool) -> bool:
         text[hit.end() : hit.end() + 200].lstrip(" \t").removeprefix("\r")[1:].partition("\n")[0]
     )
     return any(_SETTING_LINE.fullmatch(near.rstrip("\r")) for near in (above, below))
+
+
+def _has_letter_and_digit(value: str) -> bool:
+    return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
 
 
 _ESCAPE = re.compile(r"\\(?:u(?P<u>[0-9A-Fa-f]{4})|x(?P<x>[0-9A-Fa-f]{2})|(?P<other>.))")
@@ -540,10 +589,14 @@ _LINE_LEAD = re.compile(r"[ \t]{0,160}+(?:- |export )?")
 def find_assigned_users(text: str) -> Iterator[Found]:
     """Literals that look like a handle and are given to a user name or login."""
     lower = lower_of(text)
-    hits = [
-        hit
+    named = [
+        at
         for literal in ("username", "user_name", "login", "screen_name", "screenname")
         for at in places(lower, literal)
+    ]
+    hits = [
+        hit
+        for at in named
         if (hit := _USER_GIVEN.match(text, at) or _user_element(text, at)) is not None
     ]
     hits += [
@@ -555,7 +608,9 @@ def find_assigned_users(text: str) -> Iterator[Found]:
         for at in places(text, literal)
         if (hit := _user_line(text, at)) is not None
     ]
-    for start, end in _apart(hit.span("value") for hit in hits if _can_be_user(hit["value"])):
+    extents = [hit.span("value") for hit in hits if _can_be_user(hit["value"])]
+    extents += _in_tables(text, lower, named, find_assigned_users)
+    for start, end in _apart(extents):
         yield start, end, "USERNAME"
 
 

@@ -163,14 +163,14 @@ RULES: tuple[PatternRule, ...] = (
     PatternRule(
         name="assigned-key",
         label="KEY",
-        description="Random-looking literal assigned to a token, secret, API key or the like",
+        description="Random-looking literal given to a token, secret, API key; also in tables",
         find=find_assigned_keys,
         literals=("token", "secret", "key", "salt"),
     ),
     PatternRule(
         name="assigned-password",
         label="PASSWORD",
-        description="Literal given to a password or pass phrase in code, data, XML, SQL or options",
+        description="Literal given to a password in code, data, XML, SQL, options; also in tables",
         find=find_assigned_passwords,
         literals=("pass", "pwd", "identified"),
     ),
@@ -210,7 +210,7 @@ RULES: tuple[PatternRule, ...] = (
     PatternRule(
         name="assigned-user",
         label="USERNAME",
-        description='Handle given to a user name or login: username = "USER"',
+        description='Handle given to a user name or login: username = "USER"; also in tables',
         find=find_assigned_users,
         literals=("username", "login", "screen", "define(", "_user", ".user", "user_name"),
     ),

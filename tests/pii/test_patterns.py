@@ -90,9 +90,11 @@ HELD = {
     "bearer-token": ["Bearer a1b2c3d4e5f6g7h8"],
     "assigned-key": [
         f"{name}=q7Hs9Kd2Lf4Mn6Zx" for name in ("token", "SECRET", "api_Key")
-    ] + ["AUTH_SALT='q7#Hs9$Kd2%Lf4^Mn6&Zx!Vb8*Ty1(Re3'"],
+    ] + ["a,api_key\nx,q7Hs9Kd2Lf4Mn6Zx\n",
+         "AUTH_SALT='q7#Hs9$Kd2%Lf4^Mn6&Zx!Vb8*Ty1(Re3'"],
     "assigned-password": [
         'password = "x7q9"', 'PWD = "x7q9"', "identified by 'x7q9'", "<Password>x7q9</Password>",
+        "a,password\nx,x7q9\n", "|a|pwd|\n|-|-|\n|x|x7q9|", "insert into t(pwd) values('x7q9')",
     ],
     "login-call": [
         f'{call}("jane7", "x7q9")'
@@ -107,7 +109,7 @@ HELD = {
     "assigned-user": [
         f"{name} = 'jane7'"
         for name in ("username", "user_name", "LOGIN", "screen_name", "screenName")
-    ] + ["define('DB_USER', 'jane7')", "POSTGRES_USER: jane7",
+    ] + ["a;login\nx;jane7\n", "define('DB_USER', 'jane7')", "POSTGRES_USER: jane7",
          "spring.data.user=jane7\nspring.data.password=x"],
     "profile": [
         f"https://{host}/jane"
