@@ -52,7 +52,7 @@ def estimate(
     groups = [unit for unit in plan.units() if unit.limit != 0]
     units = groups[:: max(1, -(-len(groups) // _SAMPLES))]
     scanner = UnitScanner(plan.config, predict)
-    scanned, expected, seconds = 0, 0.0, 0.0
+    scanned, expected, seconds = 0, 0, 0.0
     for unit in units:
         started = time.perf_counter()
         try:
@@ -64,7 +64,7 @@ def estimate(
         expected += plan.text_bytes_of(unit.file.relative, unit.group, tally.rows_in)
     rate = scanned / seconds if seconds else 0.0
     # The footers count equal texts once.
-    text_bytes = round(plan.text_bytes * max(1.0, scanned / expected if expected else 1.0))
+    text_bytes = round(plan.text_bytes * max(1.0, scanned / max(1, expected)))
     whole = text_bytes / rate / workers if rate else 0.0
     return Estimate(
         shards=len(plan.shards),

@@ -46,7 +46,7 @@ ARROW_SCHEMA = b"ARROW:schema"
 
 _BATCH_BYTES = 1 << 22
 _MOST_ROWS = 1024
-_MOST_BYTES = 1 << 25
+_MOST_BYTES = 1 << 26
 _READ_ROWS = 128
 """At once."""
 _READ_BYTES = 1 << 20
@@ -412,7 +412,7 @@ def open_row_groups(file: ShardFile) -> Iterator[parquet.ParquetFile]:
     """
     # Closed without being told of an error inside, which may not be the shard's.
     with closing(ExitStack()) as stack:
-        with _named():
+        with _unreadable():
             _check_same(file)
             opened = stack.enter_context(open_shard(file.address))
             # Page by page: a row group may be larger than the memory.
@@ -424,12 +424,12 @@ def open_row_groups(file: ShardFile) -> Iterator[parquet.ParquetFile]:
             )
             shard = stack.enter_context(reading)
         yield shard
-        with _named():
+        with _unreadable():
             _check_same(file)
 
 
 @contextmanager
-def _named() -> Iterator[None]:
+def _unreadable() -> Iterator[None]:
     """Raise the errors of reading as Unreadable."""
     try:
         yield
@@ -459,9 +459,8 @@ def iter_batches(
     per_row = max(1, held.total_byte_size // max(1, held.num_rows))
     most_rows = max(1, min(_MOST_ROWS, _BATCH_BYTES // per_row))
     # The footer counts what rows have in common once, so it may call large rows small: few are
-    # read at first, then as many as those before them let expect. What it counts right, and that
-    # is nearly all, is cut at `most_rows`: pages of the output begin where batches do.
-    most_bytes = max(_MOST_BYTES, held.total_byte_size)
+    # read at first, then as many as those before them let expect. Where it is right, batches end
+    # at `most_rows` however they were read: pages of the output begin where batches do.
     reads = shard.iter_batches(1, row_groups=[group], columns=columns, use_threads=False)
     batch: list[pa.RecordBatch] = []
     rows, size, growing = 0, 0, 1
@@ -469,7 +468,7 @@ def iter_batches(
         batch.append(read)
         rows += read.num_rows
         size += read.nbytes
-        if rows == most_rows or size >= most_bytes:
+        if rows == most_rows or size >= _MOST_BYTES:
             yield from pa.Table.from_batches(batch).combine_chunks().to_batches()
             batch, rows, size = [], 0, 0
         growing = min(2 * growing, _READ_ROWS)
