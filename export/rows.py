@@ -195,7 +195,7 @@ class EventsColumn:
     def _with_texts(self, row: int, new: Events) -> pa.Array:
         """A row with other authors and texts."""
         events = self._array[row].values
-        fields = events.type.fields
+        fields = list(events.type)
         columns = [events.field(index) for index in range(len(fields))]
         for name, index in self._fields:
             values = ["" if event is None else event[name] for event in new]

@@ -311,7 +311,7 @@ def event_fields(kind: pa.DataType) -> list[tuple[str, int]]:
     """The fields of events that are read, and where they stand among all."""
     return [
         (field.name, index)
-        for index, field in enumerate(kind.value_type.fields)
+        for index, field in enumerate(kind.value_type)
         if field.name in (AUTHOR, *EVENT_TEXTS)
         and is_strings(field.type)
         and not pa.types.is_null(field.type)
@@ -509,7 +509,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_binary_view(kind):
         return pa.binary()
     if pa.types.is_struct(kind):
-        return pa.struct([plain(field) for field in kind.fields])
+        return pa.struct([plain(field) for field in kind])
     if pa.types.is_map(kind):
         return pa.map_(kind.key_field, plain(kind.item_field), kind.keys_sorted)
     if pa.types.is_large_list(kind):
