@@ -52,22 +52,26 @@ def estimate(
     groups = [unit for unit in plan.units() if unit.limit != 0]
     units = groups[:: max(1, -(-len(groups) // _SAMPLES))]
     scanner = UnitScanner(plan.config, predict)
-    scanned, seconds = 0, 0.0
+    scanned, expected, seconds = 0, 0, 0.0
     for unit in units:
         started = time.perf_counter()
         try:
-            scanned += scanner.sample(unit, _SECONDS / len(units))
+            tally = scanner.sample(unit, _SECONDS / len(units))
         except Unreadable:
             continue  # the scan names it
         seconds += time.perf_counter() - started
+        scanned += tally.text_bytes
+        expected += plan.text_bytes_of(unit.file.relative, unit.group, tally.rows_in)
     rate = scanned / seconds if seconds else 0.0
-    whole = plan.text_bytes / rate / workers if rate else 0.0
+    # The footers count equal texts once.
+    text_bytes = round(plan.text_bytes * max(1.0, scanned / max(1, expected)))
+    whole = text_bytes / rate / workers if rate else 0.0
     return Estimate(
         shards=len(plan.shards),
         unreadable=len(plan.unreadable),
         row_groups=len(groups),
         rows=sum(sum(plan.rows_to_scan(relative)) for relative in plan.shards),
-        text_bytes=plan.text_bytes,
+        text_bytes=text_bytes,
         sample_bytes=scanned,
         bytes_per_second=rate,
         workers=workers,

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 
 from export.forms import apply_form
 from export.pieces import Form, TextBuilder
-from export.shards import EVENT_TEXTS
+from export.shards import AUTHOR, EVENT_TEXTS
 from export.threads import Extent, known_accounts, take_without_pseudonyms
 from pii.redact import Operator
 from pii.spans import Span
 
 Event = Mapping[str, object]
-
-AUTHOR = "author"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

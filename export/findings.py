@@ -18,6 +18,7 @@ from export.shards import (
     SPANS_COLUMN,
     ShardFile,
     Unreadable,
+    is_strings,
     iter_batches,
     open_row_groups,
     spans_from_json,
@@ -261,7 +262,7 @@ def _look_up(path: Path, shard: str, items: Sequence[_Drawn], view: _View) -> It
             for name in PLACE_COLUMNS
             if name != view.text_column
             and schema.names.count(name) == 1
-            and pa.types.is_string(schema.field(name).type)
+            and is_strings(schema.field(name).type)
         ]
         columns = [view.text_column, *places, SPANS_COLUMN]
         before_group = 0

@@ -95,11 +95,8 @@ class UnitScanner:
             return UnitResult(tally=Tally(), seconds=seconds, problem=str(error))
         return UnitResult(tally=tally, seconds=time.perf_counter() - started, part_bytes=size)
 
-    def sample(self, unit: Unit, seconds: float) -> int:
+    def sample(self, unit: Unit, seconds: float) -> Tally:
         """Scan a row group's first batches, for some seconds, and write nothing.
-
-        Returns:
-            UTF-8 bytes of the scanned texts.
 
         Raises:
             Unreadable: It cannot be read.
@@ -113,7 +110,7 @@ class UnitScanner:
                     self._scan_batch(batch, spans, schema, unit.limit, tally)
                     if time.perf_counter() >= until or tally.scanned == unit.limit:
                         break
-        return tally.text_bytes
+        return tally
 
     def _write_part(self, unit: Unit, tally: Tally) -> int:
         with open_row_groups(unit.file) as shard:
@@ -261,18 +258,18 @@ def _output_batch(
 ) -> pa.RecordBatch:
     """The kept rows of a batch, with other texts and the two columns of a scan."""
     columns = []
-    for column in schema:
-        if column.name == SPANS_COLUMN:
-            values = [spans_to_json(scanned[i].spans) if i in scanned else None for i in kept]
-            columns.append(pa.array(values, SPANS_TYPE))
-        elif column.name == MODIFIED_COLUMN:
-            columns.append(pa.array([index in modified for index in kept], pa.bool_()))
-        elif column.name == text_column:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name == text_column:
             columns.append(texts)
+        elif name in (SPANS_COLUMN, MODIFIED_COLUMN):
+            continue  # of an earlier scan
         elif len(kept) < batch.num_rows:
-            columns.append(batch.column(column.name).take(pa.array(kept, pa.int64())))
+            columns.append(column.take(pa.array(kept, pa.int64())))
         else:
-            columns.append(batch.column(column.name))
+            columns.append(column)
+    spans = [spans_to_json(scanned[i].spans) if i in scanned else None for i in kept]
+    columns.append(pa.array(spans, SPANS_TYPE))
+    columns.append(pa.array([index in modified for index in kept], pa.bool_()))
     return pa.record_batch(columns, schema=schema)
 
 

@@ -9,12 +9,13 @@ import pyarrow as pa
 
 from export.events import apply_to_events, form_of_events
 from export.forms import apply_form, read_form
-from export.shards import EVENT_TEXTS, is_events
+from export.shards import EVENT_TEXTS, event_fields, is_events
 from export.texts import LONG_BYTES, ColumnBuilder, LongText, bytes_of
 from pii.redact import Operator
 from pii.spans import Span
 
 Events = list[dict[str, object] | None]
+"""Authors and texts."""
 
 LONG = "long"
 """In place of a form: a text that is too long to be looked at as a whole."""
@@ -145,7 +146,8 @@ class EventsColumn:
     def __init__(self, array: pa.Array) -> None:
         """Take the rows."""
         self._array = array
-        self.values: Sequence[Events | None] = [_events(row) for row in array]
+        self._fields = event_fields(array.type)
+        self.values: Sequence[Events | None] = [self._read(row) for row in array]
         """Of each row; None for null; empty also where a string is not UTF-8."""
 
     def size(self, row: int) -> int:
@@ -170,17 +172,36 @@ class EventsColumn:
         for at, row in enumerate(kept):
             if row in new:
                 pieces.append(self._array.take(pa.array(kept[first:at], pa.int64())))
-                pieces.append(pa.array([new[row]], self._array.type))
+                pieces.append(self._with_texts(row, new[row]))
                 first = at + 1
         pieces.append(self._array.take(pa.array(kept[first:], pa.int64())))
         return pa.concat_arrays(pieces)
 
+    def _read(self, row: pa.Scalar) -> Events | None:
+        events = row.values
+        if events is None:
+            return None
+        # No other fields: not all that Arrow holds can be a Python object.
+        try:
+            columns = [events.field(index).to_pylist() for _, index in self._fields]
+        except UnicodeDecodeError:
+            return []
+        names = [name for name, _ in self._fields]
+        return [
+            dict(zip(names, values, strict=True)) if valid else None
+            for valid, *values in zip(events.is_valid().to_pylist(), *columns, strict=True)
+        ]
 
-def _events(row: pa.Scalar) -> "Events | None":
-    try:
-        return row.as_py()  # type: ignore[no-any-return]
-    except UnicodeDecodeError:
-        return []
+    def _with_texts(self, row: int, new: Events) -> pa.Array:
+        """A row with other authors and texts."""
+        events = self._array[row].values
+        fields = list(events.type)
+        columns = [events.field(index) for index in range(len(fields))]
+        for name, index in self._fields:
+            values = ["" if event is None else event[name] for event in new]
+            columns[index] = pa.array(values, fields[index].type)
+        rebuilt = pa.StructArray.from_arrays(columns, fields=fields, mask=events.is_null())
+        return type(self._array).from_arrays([0, len(new)], rebuilt, type=self._array.type)
 
 
 def whole_text(array: pa.Array) -> str:
@@ -190,9 +211,10 @@ def whole_text(array: pa.Array) -> str:
         UnicodeDecodeError: It is not UTF-8.
         TypeError: There is none.
     """
-    (value,) = array.to_pylist()
     if is_events(array.type):
-        return form_of_events([event or {} for event in value]).form.original
+        (events,) = EventsColumn(array).values
+        return form_of_events([event or {} for event in events or ()]).form.original
+    (value,) = array.to_pylist()
     if not isinstance(value, str):
         raise TypeError("no text")
     return value

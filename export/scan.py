@@ -92,12 +92,17 @@ class Plan:
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of the texts to scan; of a row group that the limit cuts, its rows' share."""
+        """Bytes of the texts to scan, as the footers count them."""
         return sum(
-            shard.text_bytes[group] * rows // max(1, shard.rows[group])
-            for relative, shard in self.shards.items()
+            self.text_bytes_of(relative, group, rows)
+            for relative in self.shards
             for group, rows in enumerate(self.rows_to_scan(relative))
         )
+
+    def text_bytes_of(self, relative: str, group: int, rows: int) -> int:
+        """The share of some rows in the texts of a row group."""
+        shard = self.shards[relative]
+        return shard.text_bytes[group] * rows // max(1, shard.rows[group])
 
     def rows_to_scan(self, relative: str) -> Sequence[int]:
         """Of each row group of a shard."""
@@ -246,12 +251,16 @@ def describe_run(plan: Plan) -> dict[str, object]:
             {
                 "shard": relative,
                 "size": shard.file.size,
-                "changed": shard.file.changed,
                 "footer": shard.footer,
                 "rows": sum(shard.rows),
                 "row_groups": len(shard.rows),
             }
             for relative, shard in plan.shards.items()
+        ]
+        # They may be read later; under a limit, other rows would be scanned then.
+        + [
+            {"shard": relative, "size": 0, "footer": None, "rows": 0, "row_groups": 0}
+            for relative in (plan.unreadable if plan.config.limit is None else ())
         ],
     }
 
@@ -370,7 +379,6 @@ class _Driver:
         self._plan = plan
         self._directory = directory
         self._on_progress = on_progress
-        self._numbers = {relative: index for index, relative in enumerate(plan.shards)}
         self._relative = {shard.file: relative for relative, shard in plan.shards.items()}
         self._units, self._finished = directory.done(plan.shards)
         self._problems = dict(plan.unreadable)
@@ -393,7 +401,7 @@ class _Driver:
         pending = {self._relative[unit.file] for unit in units}
         complete = [x for x in self._plan.shards if x not in pending and x not in self._finished]
         for relative in self._finished:
-            directory.remove_parts(self._numbers[relative])
+            directory.remove_parts(relative)
         with ThreadPoolExecutor(1) as joiner:
             if units:
                 with closing(engine(config, units)) as outcomes:
@@ -410,7 +418,7 @@ class _Driver:
         for unit in self._plan.units():
             relative = self._relative[unit.file]
             if relative not in self._finished and (relative, unit.group) not in self._units:
-                part = self._directory.part(self._numbers[relative], unit.group)
+                part = self._directory.part(relative, unit.group)
                 yield replace(unit, part=str(part))
 
     def _take(self, unit: Unit, outcome: UnitResult | Crash, joiner: ThreadPoolExecutor) -> None:
@@ -444,10 +452,10 @@ class _Driver:
 
     def _join(self, relative: str) -> DoneShard:
         """Write a shard's output; runs beside the units."""
-        shard, number = self._plan.shards[relative], self._numbers[relative]
-        parts = [self._directory.part(number, group) for group in range(len(shard.rows))]
+        shard = self._plan.shards[relative]
+        parts = [self._directory.part(relative, group) for group in range(len(shard.rows))]
         if not parts:
-            parts = [self._directory.part(number, 0)]
+            parts = [self._directory.part(relative, 0)]
             with open_row_groups(shard.file) as opened:
                 schema = output_schema(opened.schema_arrow)
             with write_part(parts[0], schema):
@@ -476,7 +484,7 @@ class _Driver:
         self._finished[relative] = done
         for group in range(len(self._plan.shards[relative].rows)):
             del self._units[relative, group]
-        self._directory.remove_parts(self._numbers[relative])
+        self._directory.remove_parts(relative)
 
     def _account(self) -> Account:
         """Check the rows of every output, count, and write the manifest."""

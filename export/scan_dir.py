@@ -11,13 +11,14 @@ A row group is done when the journal says so and its part is there; a shard, whe
 so and its file is there. Whatever is half done is done again, with the same result.
 """
 
+import hashlib
 import json
 import mmap
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +26,7 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow import parquet
 
-from export.shards import SPANS_COLUMN, Shard
+from export.shards import ARROW_SCHEMA, SPANS_COLUMN, Shard
 from export.tally import Tally
 from starencoder.errors import ConfigError, DataError, OutputError, reason_of
 from starencoder.files import open_whole, read_json_object, write_whole
@@ -140,17 +141,20 @@ class ScanDirectory:
             write_whole(path, _dumped(run))
             return
         now = json.loads(_dumped(run))
-        if before.get("inputs") != now["inputs"]:
+        differing_input = _differing_input(before.get("inputs"), now["inputs"])
+        if differing_input:
             raise ConfigError(
                 f"{self.path}: the inputs are not those of the scan that began there "
-                f"({_differing_input(before['inputs'], now['inputs'])}); give another output"
+                f"({differing_input}); give another output"
             )
-        differing = _differences(before, now)
+        differing = _differences({**before, "inputs": None}, {**now, "inputs": None})
         if differing:
             raise ConfigError(
                 f"{self.path}: holds the output of a scan with another {', '.join(differing)}; "
                 "results are not mixed: use the same as before, or give another output"
             )
+        if before != now:  # a shard can be read that could not
+            write_whole(path, _dumped(run))
 
     def done(
         self, shards: Mapping[str, Shard]
@@ -159,7 +163,7 @@ class ScanDirectory:
 
         Half a line at the journal's end, of a process that was killed, is cut off.
         """
-        return find_done(self.path, list(shards), self._entries())
+        return find_done(self.path, shards, self._entries())
 
     def _entries(self) -> Iterator[Entry]:
         path = self._folder / JOURNAL_FILE
@@ -189,13 +193,13 @@ class ScanDirectory:
         """Where a shard's output goes."""
         return self.path / relative
 
-    def part(self, shard: int, group: int) -> Path:
-        """Where a row group's part goes, by its shard's number."""
-        return _part(self.path, shard, group)
+    def part(self, relative: str, group: int) -> Path:
+        """Where a shard's row group's part goes."""
+        return part_path(self.path, relative, group)
 
-    def remove_parts(self, shard: int) -> None:
+    def remove_parts(self, relative: str) -> None:
         """Delete a shard's parts."""
-        shutil.rmtree(self.part(shard, 0).parent, ignore_errors=True)
+        shutil.rmtree(self.part(relative, 0).parent, ignore_errors=True)
 
     def write_manifest(self, values: Mapping[str, object]) -> Path:
         """Write the account of a run.
@@ -283,20 +287,19 @@ def _read_entry(line: bytes) -> Entry:
 
 
 def find_done(
-    path: Path, relatives: Sequence[str], entries: Iterable[Entry]
+    path: Path, relatives: Collection[str], entries: Iterable[Entry]
 ) -> tuple[dict[tuple[str, int], DoneUnit], dict[str, DoneShard]]:
     """Row groups and shards that are done: the journal says so and their files are there.
 
     Args:
         path: A scan's directory.
-        relatives: The shards' places in it, in the order of the inputs.
+        relatives: The shards' places in it.
         entries: The journal.
     """
-    numbers = {relative: index for index, relative in enumerate(relatives)}
     units: dict[str, dict[int, DoneUnit]] = {}
     finished: dict[str, DoneShard] = {}
     for entry in entries:
-        if entry.shard not in numbers:
+        if entry.shard not in relatives:
             continue
         if entry.kind == "unit":
             units.setdefault(entry.shard, {})[entry.group] = DoneUnit(entry.tally, entry.part_bytes)
@@ -313,13 +316,16 @@ def find_done(
         for relative, own in units.items()
         if relative not in finished
         for group, unit in own.items()
-        if _size_of(_part(path, numbers[relative], group)) == unit.part_bytes
+        if _size_of(part_path(path, relative, group)) == unit.part_bytes
     }
     return open_units, finished
 
 
-def _part(path: Path, shard: int, group: int) -> Path:
-    return path / SCAN_FOLDER / _PARTS_FOLDER / str(shard) / f"{group}.arrow"
+def part_path(path: Path, relative: str, group: int) -> Path:
+    """Where a shard's row group's part goes in a scan's directory."""
+    # Not by the shard's number: one that cannot be read in this run has none.
+    folder = hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]
+    return path / SCAN_FOLDER / _PARTS_FOLDER / folder / f"{group}.arrow"
 
 
 def _read_holder(file: BinaryIO) -> str:
@@ -370,15 +376,23 @@ def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> lis
 
 
 def _differing_input(before: object, now: Sequence[Mapping[str, object]]) -> str:
-    """Which input differs, and how."""
+    """Which input differs, and how; empty: none, apart from those that could not be read before."""
     old = {entry["shard"]: entry for entry in before} if isinstance(before, list) else {}
-    for entry in now:
-        if entry["shard"] not in old:
-            return f"{entry['shard']} is new"
-        if old[entry["shard"]] != entry:
-            return f"{entry['shard']} has changed"
-    gone = sorted(set(old) - {entry["shard"] for entry in now})
-    return f"{gone[0]} is gone" if gone else "in another order"
+    new = {entry["shard"]: entry for entry in now}
+    for shard, entry in new.items():
+        if shard not in old:
+            return f"{shard} is new"
+        if old[shard]["footer"] is not None:
+            if entry["footer"] is None:
+                return f"{shard} can no longer be read"
+            if old[shard] != entry:
+                return f"{shard} has changed"
+    gone = sorted(set(old) - set(new))
+    if gone:
+        return f"{gone[0]} is gone"
+    known = [shard for shard, entry in old.items() if entry["footer"] is not None]
+    same_order = known == [shard for shard in new if shard in set(known)]
+    return "" if same_order else "in another order"
 
 
 def _size_of(path: Path) -> int:
@@ -419,11 +433,14 @@ def _write_row_groups(parts: Sequence[Path], file: BinaryIO, text_column: str) -
         write_statistics=names,
         data_page_size=_PAGE_BYTES,
         write_page_checksum=True,
+        store_schema=ARROW_SCHEMA not in (schema.metadata or {}),
     ) as writer:
         for part in parts:
             table = _mapped_table(part)
             if table.num_rows:
                 writer.write_table(table, row_group_size=table.num_rows)
+        if ARROW_SCHEMA in (schema.metadata or {}):  # none is written then but what is added
+            writer.add_key_value_metadata(schema.metadata)
 
 
 def _mapped_table(path: Path) -> pa.Table:

@@ -204,7 +204,7 @@ def read_state(path: Path) -> ScanState:
     watch = _Watch(inputs)
     # While a scan goes on, a shard that is joined between the reading of the journal and the look
     # at the parts counts as not done once.
-    units, finished = find_done(path, list(inputs), watch.see(read_journal(path)))
+    units, finished = find_done(path, inputs, watch.see(read_journal(path)))
     tally = Tally()
     for shard in finished.values():
         tally.add(shard.tally)

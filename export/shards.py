@@ -1,14 +1,15 @@
 """Parquet shards: find them, see what they hold, and read their row groups."""
 
+import base64
 import errno
 import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from starencoder.remote import changed_of, file_system, remote_errors
 
 SUFFIX = ".parquet"
 SPANS_COLUMN, MODIFIED_COLUMN = "pii_spans", "pii_modified"
+AUTHOR = "author"
 EVENT_TEXTS = ("title", "text", "description", "comment")
 """The fields that are read of an issue's events; bigcode's filtered threads have `text`."""
 
@@ -40,8 +42,14 @@ SPANS_TYPE = pa.list_(
 )
 """Offsets are code points of the original text."""
 
+ARROW_SCHEMA = b"ARROW:schema"
+"""Where Arrow's types stand in a parquet file's metadata."""
+
 _BATCH_BYTES = 1 << 22
 _MOST_ROWS = 1024
+_MOST_BYTES = 1 << 26
+_READ_ROWS = 128
+"""At once."""
 _READ_BYTES = 1 << 20
 _TAIL = 8
 """Bytes at a parquet file's end: the footer's length and a mark."""
@@ -93,9 +101,10 @@ def find_shards(inputs: Sequence[str]) -> list[ShardFile]:
     """The shards among files, and below directories, local or of fsspec.
 
     Names that begin with `_` or `.` are left out below a directory: they hold what is no data.
+    Links are followed; a directory is read once.
 
     Raises:
-        ConfigError: There is none at an input, or two would get the same place in the output.
+        ConfigError: There is none at an input, or two cannot both have their place in the output.
         MissingExtraError: A package that an address needs is not installed.
         DataError: A directory cannot be listed.
     """
@@ -115,6 +124,13 @@ def find_shards(inputs: Sequence[str]) -> list[ShardFile]:
                 f"{shown_path(shard.address)}: its output would be that of "
                 f"{shown_path(other)}; scan them apart, or give the directory above both"
             )
+    for shard in found:
+        for folder in PurePosixPath(shard.relative).parents:
+            if str(folder) in places:
+                raise ConfigError(
+                    f"{shown_path(shard.address)}: its output would lie below that of "
+                    f"{shown_path(places[str(folder)])}, which is no directory; scan them apart"
+                )
     return found
 
 
@@ -123,20 +139,34 @@ def _find_local(path: Path) -> list[ShardFile]:
         if not path.is_dir():
             return [_local_file(path, path.name)] if path.exists() else []
         shards = []
-        for folder, folders, names in os.walk(path, onerror=_raise):
-            folders[:] = sorted(name for name in folders if name[0] not in "._")
-            for name in names:
-                if name.endswith(SUFFIX) and name[0] not in "._":
-                    file = Path(folder, name)
-                    relative = file.relative_to(path).as_posix()
-                    try:
-                        shards.append(_local_file(file, relative))
-                    except FileNotFoundError:  # a link to nothing: named when it is read
-                        gone = ShardFile(address=str(file), relative=relative, size=0, changed="")
-                        shards.append(gone)
+        for file in _walk(path):
+            relative = file.relative_to(path).as_posix()
+            try:
+                shards.append(_local_file(file, relative))
+            except FileNotFoundError:  # a link to nothing: named when it is read
+                gone = ShardFile(address=str(file), relative=relative, size=0, changed="")
+                shards.append(gone)
     except OSError as error:
         raise DataError(f"{shown_path(path)}: cannot be listed ({reason_of(error)})") from error
     return shards
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    """The shards below a directory; linked ones come last, and none comes twice."""
+    seen: set[tuple[int, int]] = set()
+    starts = [path]
+    for start in starts:
+        for folder, folders, names in os.walk(start, onerror=_raise):
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(name for name in folders if name[0] not in "._")
+            starts += [link for name in folders if (link := Path(folder, name)).is_symlink()]
+            for name in names:
+                if name.endswith(SUFFIX) and name[0] not in "._":
+                    yield Path(folder, name)
 
 
 def _raise(error: OSError) -> None:
@@ -246,7 +276,7 @@ def _read_shard(
                 leaves = [
                     index
                     for index in range(shard.metadata.num_columns)
-                    if schema.column(index).path.split(".")[0] == names.text
+                    if f"{schema.column(index).path}.".startswith(f"{names.text}.")
                 ]
                 groups = [shard.metadata.row_group(i) for i in range(shard.num_row_groups)]
                 return Shard(
@@ -275,10 +305,21 @@ def is_events(kind: pa.DataType) -> bool:
     """Whether a column holds the events of issues: lists of structs with texts."""
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return False
-    event = kind.value_type
-    return pa.types.is_struct(event) and any(
-        field.name in EVENT_TEXTS and pa.types.is_string(field.type) for field in event.fields
-    )
+    if not pa.types.is_struct(kind.value_type):
+        return False
+    names = [name for name, _ in event_fields(kind)]
+    return len(set(names)) == len(names) and not set(names).isdisjoint(EVENT_TEXTS)
+
+
+def event_fields(kind: pa.DataType) -> list[tuple[str, int]]:
+    """The fields of events that are read, and where they stand among all."""
+    return [
+        (field.name, index)
+        for index, field in enumerate(kind.value_type)
+        if field.name in (AUTHOR, *EVENT_TEXTS)
+        and is_strings(field.type)
+        and not pa.types.is_null(field.type)
+    ]
 
 
 def _read_problem(error: Exception) -> str:
@@ -334,6 +375,9 @@ def is_strings(kind: pa.DataType) -> bool:
 def output_schema(schema: pa.Schema) -> pa.Schema:
     """The columns of a shard's output: all of its own and the two that a scan adds.
 
+    Their types are those of `plain_type`; the shard's own ones, where others, are in the metadata
+    as readers of parquet look for them.
+
     What Hugging Face `datasets` wrote about the columns is left out: it would no longer be true,
     and refused there.
     """
@@ -342,7 +386,11 @@ def output_schema(schema: pa.Schema) -> pa.Schema:
         key: value for key, value in (schema.metadata or {}).items() if key != b"huggingface"
     }
     fields += [pa.field(SPANS_COLUMN, SPANS_TYPE), pa.field(MODIFIED_COLUMN, pa.bool_())]
-    return pa.schema(fields, metadata)
+    own = pa.schema(fields, metadata)
+    plain = plain_schema(own)
+    if plain == own:
+        return own
+    return plain.with_metadata({**metadata, ARROW_SCHEMA: base64.b64encode(own.serialize())})
 
 
 def spans_to_json(spans: Sequence[Span]) -> list[dict[str, object]]:
@@ -371,22 +419,31 @@ def open_row_groups(file: ShardFile) -> Iterator[parquet.ParquetFile]:
     """Open a shard for `iter_batches`.
 
     Raises:
-        Unreadable: It cannot be read, or is not the file that was found; also while it is open.
+        Unreadable: It cannot be opened, or is not, or no longer, the file that was found.
     """
-    try:
-        _check_same(file)
-        with (
-            open_shard(file.address) as opened,
+    # Closed without being told of an error inside, which may not be the shard's.
+    with closing(ExitStack()) as stack:
+        with _unreadable():
+            _check_same(file)
+            opened = stack.enter_context(open_shard(file.address))
             # Page by page: a row group may be larger than the memory.
-            parquet.ParquetFile(
+            reading = parquet.ParquetFile(
                 opened,
                 pre_buffer=False,
                 buffer_size=_READ_BYTES,
                 page_checksum_verification=True,
-            ) as shard,
-        ):
-            yield shard
-        _check_same(file)
+            )
+            shard = stack.enter_context(reading)
+        yield shard
+        with _unreadable():
+            _check_same(file)
+
+
+@contextmanager
+def _unreadable() -> Iterator[None]:
+    """Raise the errors of reading as Unreadable."""
+    try:
+        yield
     except (OSError, pa.ArrowException) as error:
         raise Unreadable(_read_problem(error)) from error
 
@@ -399,7 +456,7 @@ def _check_same(file: ShardFile) -> None:
 def iter_batches(
     shard: parquet.ParquetFile, group: int, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """A row group in batches of some megabytes.
+    """A row group in batches of some megabytes, their columns of types of `plain_type`.
 
     Args:
         shard: An open one.
@@ -407,20 +464,70 @@ def iter_batches(
         columns: Those to read; None: all.
 
     Raises:
-        Unreadable: A page is damaged.
+        Unreadable: A page is damaged, or cannot be read.
     """
     held = shard.metadata.row_group(group)
     per_row = max(1, held.total_byte_size // max(1, held.num_rows))
-    rows = max(1, min(_MOST_ROWS, _BATCH_BYTES // per_row))
-    batches = shard.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
-    while True:
-        try:
-            batch = next(batches, None)
-        except (OSError, pa.ArrowException) as error:
-            raise Unreadable("is damaged") from error
-        if batch is None:
-            return
-        yield batch
+    most_rows = max(1, min(_MOST_ROWS, _BATCH_BYTES // per_row))
+    # The footer counts what rows have in common once, so it may call large rows small: few are
+    # read at first, then as many as those before them let expect. Where it is right, batches end
+    # at `most_rows` however they were read: pages of the output begin where batches do.
+    reads = shard.iter_batches(1, row_groups=[group], columns=columns, use_threads=False)
+    batch: list[pa.RecordBatch] = []
+    rows, size, growing = 0, 0, 1
+    while (read := _next_read(reads)) is not None:
+        batch.append(read)
+        rows += read.num_rows
+        size += read.nbytes
+        if rows == most_rows or size >= _MOST_BYTES:
+            yield from pa.Table.from_batches(batch).combine_chunks().to_batches()
+            batch, rows, size = [], 0, 0
+        growing = min(2 * growing, _READ_ROWS)
+        expected = max(1, _BATCH_BYTES * read.num_rows // max(1, read.nbytes))
+        shard.reader.set_batch_size(min(growing, expected, most_rows - rows))
+    if batch:
+        yield from pa.Table.from_batches(batch).combine_chunks().to_batches()
+
+
+def _next_read(reads: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    try:
+        read = next(reads, None)
+    except MemoryError:
+        raise
+    except Exception as error:  # a remote store's client raises errors of any type
+        raise Unreadable("is damaged, or cannot be read") from error
+    return None if read is None else read.cast(plain_schema(read.schema))
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """A schema with the types of `plain_type`."""
+    return pa.schema([f.with_type(plain_type(f.type)) for f in schema], schema.metadata)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """A type without dictionaries, which differ from batch to batch, and without views.
+
+    Arrow cannot write all columns of views.
+    """
+
+    def plain(field: pa.Field) -> pa.Field:
+        return field.with_type(plain_type(field.type))
+
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([plain(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(kind.key_field, plain(kind.item_field), kind.keys_sorted)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(plain(kind.value_field))
+    if pa.types.is_list(kind):
+        return pa.list_(plain(kind.value_field))
+    return kind
 
 
 def hash_file(file: ShardFile) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from pyarrow import parquet
 
 from export.estimate import Estimate, estimate, estimate_text
 from export.scan import plan_scan
+from export.shards import ColumnNames
 from tests.export.scans import EMAIL, PATTERNS, TEXTS, run, table_of, write
 
 
@@ -51,6 +53,21 @@ def test_only_the_text_of_the_rows_to_scan_is_priced(shards):
     assert found(5) == whole
     assert found(9) == whole + text_bytes(shards / "b.parquet", 4)
     assert found(8) < found(9)
+
+
+def test_a_text_that_the_footer_counts_once_is_counted_as_often_as_it_is_there(tmp_path):
+    text = "the same text in every row\n" * 1000
+    write(tmp_path / "in.parquet", table_of([text] * 50), rows=50)
+    plan = plan_scan([str(tmp_path / "in.parquet")], PATTERNS)
+    found = estimate(plan, workers=1, price=None).text_bytes
+    assert found == pytest.approx(50 * len(text), rel=0.01)
+
+
+def test_a_column_with_a_dot_in_its_name_is_counted(tmp_path):
+    write(tmp_path / "in.parquet", pa.table({"a": TEXTS, "a.b": TEXTS}))
+    config = dataclasses.replace(PATTERNS, columns=ColumnNames(text="a.b"))
+    plan = plan_scan([str(tmp_path / "in.parquet")], config)
+    assert plan.text_bytes == text_bytes(tmp_path / "in.parquet", 6)
 
 
 def test_a_sample_ends_where_the_rows_to_scan_end(shards):

@@ -29,7 +29,7 @@ from export.row_groups import UnitScanner
 from export.scan import local_engine, plan_scan
 from export.scan_dir import write_shard
 from export.scanner import ChunkCache, ScanConfig
-from export.shards import ColumnNames, Unreadable, iter_batches, open_row_groups
+from export.shards import ColumnNames, Unreadable, find_shards, iter_batches, open_row_groups
 from pii.detect import EMBEDDED_MODEL
 from pii.redactor import Redactor
 from pii.session import load_session
@@ -176,6 +176,78 @@ def test_strings_of_any_arrow_type_are_scanned_and_keep_it(tmp_path, kind):
         redactor.redact(text).text if language == "C" else text
         for text, language in zip(texts, languages.to_pylist(), strict=True)
     ]
+
+
+def test_dictionaries_that_differ_within_a_row_group_come_out_whatever_the_batches(
+    tmp_path, monkeypatch
+):
+    lines = [f"row {i} mail {EMAIL}\n" for i in range(3000)]
+    nested = pa.ListArray.from_arrays(range(3001), pa.array(lines).dictionary_encode())
+    table = pa.table({"content": lines, "path": lines, "nested": nested})
+    kind = pa.dictionary(pa.int32(), pa.string())
+    table = table.set_column(0, "content", table["content"].cast(kind))
+    table = table.set_column(1, "path", table["path"].cast(kind)).replace_schema_metadata(
+        {"a": "b"}
+    )
+    write(tmp_path / "in.parquet", table, rows=3000, use_dictionary=False)
+
+    run([tmp_path / "in.parquet"], tmp_path / "out")
+
+    out = parquet.read_table(tmp_path / "out" / "in.parquet")
+    assert out.schema.names[:3] == table.schema.names
+    assert out.schema.types[:3] == table.schema.types
+    assert out.schema.metadata == table.schema.metadata
+    assert out["content"].to_pylist() == [line.replace(EMAIL, "<EMAIL>") for line in lines]
+    assert out["path"].to_pylist() == lines
+    assert out["nested"].to_pylist() == nested.to_pylist()
+    monkeypatch.setattr(export.shards, "_MOST_ROWS", 70)
+    run([tmp_path / "in.parquet"], tmp_path / "small")
+    assert content(tmp_path / "small") == content(tmp_path / "out")
+
+
+def test_columns_of_the_same_name_come_out_as_they_went_in(tmp_path):
+    columns = [pa.array(TEXTS), pa.array(range(5)), pa.array("abcde")]
+    table = pa.Table.from_arrays(columns, names=["content", "x", "x"])
+    write(tmp_path / "in.parquet", table)
+
+    run([tmp_path / "in.parquet"], tmp_path / "out")
+
+    out = parquet.ParquetFile(tmp_path / "out" / "in.parquet").read()
+    assert out.column_names[:3] == ["content", "x", "x"]
+    assert out.column(1).to_pylist() == list(range(5))
+    assert out.column(2).to_pylist() == list("abcde")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize("growing", [False, True])
+def test_texts_that_a_row_group_holds_once_for_many_rows_are_not_held_for_all(
+    tmp_path, monkeypatch, kind, growing
+):
+    texts = ["short"] * 600 * growing + ["x" * 100_000] * 1000
+    shard = write(tmp_path / "in.parquet", pa.table({"content": pa.array(texts, kind)}), 2000)
+    assert shard.stat().st_size < 50_000
+    (file,) = find_shards([str(shard)])
+    with open_row_groups(file) as opened:
+        batches = list(iter_batches(opened, 0))
+    assert sum(batch.num_rows for batch in batches) == len(texts)
+    assert max(batch.nbytes for batch in batches) < 80_000_000
+    # As they are read:
+    monkeypatch.setattr(export.shards, "_MOST_BYTES", 0)
+    with open_row_groups(file) as opened:
+        sizes = [batch.nbytes for batch in iter_batches(opened, 0)]
+    assert max(sizes) < (13_000_000 if growing else 8_500_000)
+
+
+@pytest.mark.parametrize("size", [100, 10_000])
+def test_the_bounds_of_batches_do_not_depend_on_how_their_rows_were_read(tmp_path, size):
+    texts = [os.urandom(size * 100 if row % 700 == 500 else size).hex() for row in range(1500)]
+    shard = write(tmp_path / "in.parquet", table_of(texts), 1500, compression="none")
+    (file,) = find_shards([str(shard)])
+    with open_row_groups(file) as opened:
+        rows = [batch.num_rows for batch in iter_batches(opened, 0)]
+        per_row = opened.metadata.row_group(0).total_byte_size // 1500
+    most = min(1024, (1 << 22) // per_row)
+    assert rows == [most] * (1500 // most) + ([1500 % most] if 1500 % most else [])
 
 
 def test_a_column_of_nulls_alone_is_no_problem(tmp_path):
@@ -454,6 +526,66 @@ def test_issues_are_scanned_by_their_events_and_authors_get_pseudonyms(tmp_path)
     assert account.tally.not_scanned == {"null": 1}
 
 
+FAR = 300_000_000_000_000
+"""In milliseconds since 1970: a year that is too large for Python."""
+
+
+@pytest.mark.parametrize(
+    ("strings", "list_of", "others", "values"),
+    [
+        (pa.string(), pa.list_, {"at": pa.timestamp("ms")}, [FAR]),
+        (pa.string(), pa.list_, {"x": pa.int64()}, [7]),
+        (pa.large_string(), pa.list_, {}, []),
+        (pa.large_string(), pa.large_list, {}, []),
+        (pa.dictionary(pa.int32(), pa.string()), pa.list_, {}, []),
+    ],
+)
+def test_events_are_scanned_whatever_else_they_hold(tmp_path, strings, list_of, others, values):
+    texts = ["marta-l42", None, "kestrel9"], [f"mail {EMAIL}", None, "@marta-l42 thanks"]
+    # A name that is there twice is no matter for the others.
+    fields = [pa.field(name, kind) for name, kind in others.items()] * 2
+    arrays = [
+        pa.array([value] * 3, field.type) for value, field in zip(values * 2, fields, strict=True)
+    ]
+    events = pa.StructArray.from_arrays(
+        [*arrays, *(pa.array(text, pa.string()).cast(strings) for text in texts)],
+        fields=[*fields, pa.field("author", strings), pa.field("text", strings)],
+        mask=pa.array([False, True, False]),
+    )
+    column = list_of(events.type)
+    rows = pa.array([0, 3, 3], pa.int64() if list_of is pa.large_list else pa.int32())
+    made = (pa.LargeListArray if list_of is pa.large_list else pa.ListArray).from_arrays
+    write(tmp_path / "in.parquet", pa.table({"events": made(rows, events, type=column)}))
+    config = dataclasses.replace(PATTERNS, columns=ColumnNames(text="events"))
+
+    account = run([tmp_path / "in.parquet"], tmp_path / "out", config)
+
+    assert not account.problems
+    source = parquet.ParquetFile(tmp_path / "in.parquet").read()["events"].chunk(0)
+    found = parquet.ParquetFile(tmp_path / "out" / "in.parquet").read()["events"].chunk(0)
+    assert found.type == source.type
+    assert found.offsets.to_pylist() == [0, 3, 3]
+    assert found.values.is_null().to_pylist() == [False, True, False]
+    for index in range(len(fields)):
+        assert found.values.field(index).equals(source.values.field(index))
+    assert found.values.field(len(fields)).to_pylist() == ["username_0", None, "username_1"]
+    assert found.values.field(len(fields) + 1).to_pylist() == [
+        "mail <EMAIL>",
+        None,
+        "@username_0 thanks",
+    ]
+
+
+def test_events_with_two_fields_for_the_same_text_are_refused(tmp_path):
+    text = pa.array([EMAIL])
+    events = pa.StructArray.from_arrays([text, text], names=["text", "text"])
+    table = pa.table({"events": pa.ListArray.from_arrays([0, 1], events)})
+    write(tmp_path / "in.parquet", table)
+    config = dataclasses.replace(PATTERNS, columns=ColumnNames(text="events"))
+    with pytest.raises(ConfigError, match="expected strings"):
+        run([tmp_path / "in.parquet"], tmp_path / "out", config)
+
+
 def test_notebooks_threads_and_commits_are_read_by_their_form(tmp_path):
     notebook = {
         "cells": [
@@ -707,6 +839,45 @@ def test_inputs_that_changed_since_the_scan_began_are_named(shards, tmp_path):
         run([shards], out)
 
 
+def test_a_shard_that_could_not_be_read_at_first_is_scanned_when_it_can_be(shards, tmp_path):
+    (shards / "0.parquet").symlink_to(tmp_path / "late.parquet")
+
+    def half(config, units):
+        yield from itertools.islice(local_engine(1)(config, units), 6)
+
+    assert "0.parquet" in run([shards], tmp_path / "out", engine=half).problems
+    write(tmp_path / "late.parquet", table_of(TEXTS[::-1]))
+    assert not run([shards], tmp_path / "out").problems
+    run([shards], tmp_path / "whole")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+    manifests = [tmp_path / name / "_scan" / "manifest.json" for name in ("out", "whole")]
+    assert manifests[0].read_bytes() == manifests[1].read_bytes()
+
+    (tmp_path / "late.parquet").unlink()
+    with pytest.raises(ConfigError, match=r"0\.parquet can no longer be read"):
+        run([shards], tmp_path / "out")
+    write(tmp_path / "late.parquet", table_of(TEXTS))
+    with pytest.raises(ConfigError, match=r"0\.parquet has changed"):
+        run([shards], tmp_path / "out")
+
+
+def test_under_a_limit_a_shard_that_could_not_be_read_at_first_would_change_the_rest(
+    shards, tmp_path
+):
+    (shards / "0.parquet").symlink_to(tmp_path / "late.parquet")
+    config = dataclasses.replace(PATTERNS, limit=8)
+    run([shards], tmp_path / "out", config)
+    write(tmp_path / "late.parquet", table_of(TEXTS))
+    with pytest.raises(ConfigError, match=r"0\.parquet is new"):
+        run([shards], tmp_path / "out", config)
+
+
+def test_a_shard_that_was_only_touched_is_the_same(shards, tmp_path):
+    run([shards], tmp_path / "out")
+    os.utime(shards / "a.parquet", (1, 1))
+    assert not run([shards], tmp_path / "out").problems
+
+
 def test_a_directory_with_other_files_is_refused(shards, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
@@ -735,6 +906,29 @@ def test_two_inputs_with_one_place_in_the_output_are_refused(shards, tmp_path):
     write(tmp_path / "other" / "a.parquet", table_of(TEXTS))
     with pytest.raises(ConfigError, match="its output would be that of"):
         run([shards, tmp_path / "other"], tmp_path / "out")
+
+
+def test_an_input_whose_place_is_another_ones_directory_is_refused(tmp_path):
+    write(tmp_path / "one" / "x.parquet", table_of(TEXTS))
+    write(tmp_path / "two" / "x.parquet" / "y.parquet", table_of(TEXTS))
+    for inputs in (["one", "two"], ["two", "one"]):
+        with pytest.raises(ConfigError, match="would lie below that of"):
+            run([tmp_path / name for name in inputs], tmp_path / "out")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_linked_directories_are_read_and_none_twice(shards, tmp_path):
+    write(tmp_path / "elsewhere" / "c.parquet", table_of(TEXTS))
+    (tmp_path / "elsewhere" / "back").symlink_to(shards)
+    (shards / "again").symlink_to("sub")
+    (shards / "far").symlink_to(tmp_path / "elsewhere")
+    (shards / "farther").symlink_to(tmp_path / "elsewhere")
+    (shards / "sub" / "loop").symlink_to("..")
+    (shards / ".hidden").symlink_to(tmp_path)
+    (shards / "nowhere").symlink_to("nowhere")
+    plan = plan_scan([str(shards)], PATTERNS)
+    assert list(plan.shards) == ["a.parquet", "far/c.parquet", "sub/b.parquet"]
+    assert not plan.unreadable
 
 
 def test_an_input_without_shards_is_refused(tmp_path):
@@ -915,6 +1109,33 @@ def test_a_shard_that_changes_while_it_is_read_is_not_taken_for_read(shards):
     write(shards / "a.parquet", table_of(TEXTS[::-1]))
     with pytest.raises(Unreadable, match="changed while it was scanned"):
         reading.close()
+
+
+def test_an_error_of_who_reads_is_not_blamed_on_the_shard(shards):
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").pipe("/own/a.parquet", (shards / "a.parquet").read_bytes())
+    for place in (str(shards / "a.parquet"), "memory://own/a.parquet"):
+        (file,) = find_shards([place])
+        for error in (pa.ArrowInvalid("ours"), OSError("ours"), KeyError("ours")):
+            with pytest.raises(type(error), match="ours"), open_row_groups(file):
+                raise error
+
+
+def test_an_error_of_a_stores_client_is_one_of_the_shard(shards, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").pipe("/own/b.parquet", (shards / "a.parquet").read_bytes())
+    (file,) = find_shards(["memory://own/b.parquet"])
+
+    class ClientError(Exception):
+        pass
+
+    def lost(*arguments):
+        raise ClientError
+
+    with open_row_groups(file) as opened:
+        monkeypatch.setattr(type(fsspec.open(file.address).open()), "read", lost)
+        with pytest.raises(Unreadable, match="cannot be read"):
+            next(iter_batches(opened, 0))
 
 
 def test_a_row_group_whose_process_died_is_named_and_done_by_the_next_run(shards, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from export.scan import local_engine, plan_scan, scan
-from export.scan_dir import ScanDirectory, find_done, read_journal
+from export.scan_dir import ScanDirectory, find_done, part_path, read_journal
 from export.scan_status import read_state, status_text
 from export.scanner import ScanConfig
 from export.tally import Tally
@@ -46,7 +46,7 @@ class Scan:
             file.write(json.dumps({"kind": kind, "time": self.clock, **values}) + "\n")
 
     def unit(self, shard, group, *, after=1.0, seconds=2.0, counts=None):
-        part = self.folder / "parts" / str(self.shards.index(shard)) / f"{group}.arrow"
+        part = part_path(self.path, shard, group)
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(b"12345")
         self.line(
@@ -155,7 +155,7 @@ def test_what_lost_its_file_is_not_done(tmp_path):
     assert lines_of(scan.path)["row groups"] == "3 of 4 (75.0%)"
 
     (scan.path / "a.parquet").unlink()
-    (scan.folder / "parts/1/0.arrow").write_bytes(b"")
+    part_path(scan.path, "b.parquet", 0).write_bytes(b"")
 
     assert lines_of(scan.path)["row groups"] == "0 of 4 (0.0%)"
 
