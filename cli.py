@@ -9,6 +9,7 @@ import contextlib
 import functools
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -751,6 +752,8 @@ def _check_scan_flags(
         raise ConfigError(f"--workers must be 1 or more, got {arguments.workers}")
     if arguments.limit is not None and arguments.limit < 1:
         raise ConfigError(f"--limit must be 1 or more, got {arguments.limit}")
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(arguments.output)):  # a Path holds no double slash
+        raise ConfigError("--output is an address; expected a directory, local or mounted")
     if arguments.price is not None and not (arguments.dry_run and arguments.price >= 0):
         raise ConfigError("--price is 0 or more, and goes with --dry-run")
     if arguments.languages == []:

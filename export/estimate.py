@@ -23,9 +23,9 @@ class Estimate:
     row_groups: int
     """With rows to scan."""
     rows: int
-    """To scan."""
+    """To read; rows of languages that are not selected among them."""
     text_bytes: int
-    """Of the rows to scan, without compression."""
+    """Of the texts to scan."""
     sample_bytes: int
     bytes_per_second: float
     """Of one process; 0: no text in the sample."""
@@ -61,10 +61,11 @@ def estimate(
             continue  # the scan names it
         seconds += time.perf_counter() - started
         scanned += tally.text_bytes
-        expected += plan.text_bytes_of(unit.file.relative, unit.group, tally.rows_in)
+        rows = tally.rows_in if unit.limit is None else min(tally.rows_in, unit.limit)
+        expected += plan.text_bytes_of(unit.file.relative, unit.group, rows)
     rate = scanned / seconds if seconds else 0.0
-    # The footers count equal texts once.
-    text_bytes = round(plan.text_bytes * max(1.0, scanned / max(1, expected)))
+    # The footers count equal texts once, and those of languages that are not selected too.
+    text_bytes = round(plan.text_bytes * scanned / expected) if expected else 0
     whole = text_bytes / rate / workers if rate else 0.0
     return Estimate(
         shards=len(plan.shards),

@@ -4,6 +4,7 @@ A part holds the rows of the output, in Arrow's file format. What it holds depen
 and the settings only; batches and caches never cross row groups.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
@@ -102,13 +103,14 @@ class UnitScanner:
             Unreadable: It cannot be read.
         """
         until = time.perf_counter() + seconds
+        most = math.inf if unit.limit is None else unit.limit
         tally = Tally()
         with open_row_groups(unit.file) as shard:
             schema = output_schema(shard.schema_arrow)
             with closing(self._batches(unit, shard)) as batches:
                 for batch, spans in batches:
                     self._scan_batch(batch, spans, schema, unit.limit, tally)
-                    if time.perf_counter() >= until or tally.scanned == unit.limit:
+                    if time.perf_counter() >= until or tally.rows_in >= most:
                         break
         return tally
 
@@ -193,7 +195,7 @@ class UnitScanner:
                 tally.unselected[language] += 1
                 if config.drop_unselected:
                     dropped.add(index)
-            elif limit is not None and tally.scanned >= limit:
+            elif limit is not None and tally.rows_in > limit:
                 reason = BEYOND_LIMIT
             elif column.values[index] is None:
                 reason = NULL

@@ -164,14 +164,14 @@ def plan_scan(inputs: Sequence[str], config: ScanConfig) -> Plan:
     if config.limit is not None:
         left = config.limit
         for relative in list(shards):
+            if not left:
+                del shards[relative]
+                continue
             own: list[int] = []
             for rows in shards[relative].rows:
                 own.append(min(rows, left))
                 left -= own[-1]
-            if any(own):
-                limits[relative] = own
-            else:
-                del shards[relative]
+            limits[relative] = own
     return Plan(
         config=config,
         inputs=tuple(inputs),
@@ -239,10 +239,7 @@ def describe_run(plan: Plan) -> dict[str, object]:
         "config_hash": _hash_json(config),
         "model_hash": model_hash(plan.config),
         "spans_hash": _hash_json(
-            {
-                relative: [shard.file.size, shard.file.changed, shard.footer]
-                for relative, shard in plan.spans.items()
-            }
+            {relative: [shard.file.size, shard.footer] for relative, shard in plan.spans.items()}
         )
         if plan.spans
         else "none",
@@ -364,7 +361,8 @@ def scan(
             input.
         OutputError: It cannot be written, or another scan writes to it.
     """
-    check_outputs([output], [Path(path) for path in plan.inputs if "://" not in path], folders=True)
+    local = (path.removeprefix("file://") for path in plan.inputs)
+    check_outputs([output], [Path(path) for path in local if "://" not in path], folders=True)
     with closing(ScanDirectory(output)) as directory:
         directory.begin(describe_run(plan))
         return _Driver(plan, directory, on_progress).run(engine)

@@ -1461,6 +1461,7 @@ def test_a_dry_run_writes_nothing_and_says_how_long_it_takes(run):
         (["--drop-unselected"], "--drop-unselected goes with --languages"),
         (["--mode", "annotate", "--operator", "tag"], "--operator goes with --mode redact"),
         (["--limit", "0"], "--limit must be 1 or more"),
+        (["--output", "s3://bucket/out"], "--output is an address; expected a directory"),
         (["--workers", "0"], "--workers must be 1 or more"),
         (["--price", "1"], "--price is 0 or more, and goes with --dry-run"),
         (["--engine", "dask"], "unknown engine 'dask'"),

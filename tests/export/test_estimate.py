@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+import export.estimate
 from export.estimate import Estimate, estimate, estimate_text
 from export.scan import plan_scan
 from export.shards import ColumnNames
@@ -23,14 +24,6 @@ def shards(tmp_path_factory):
     return folder
 
 
-def text_bytes(path, rows):
-    """Of the text column of the first rows, which fill whole row groups."""
-    groups = parquet.read_metadata(path)
-    return sum(
-        groups.row_group(group).column(1).total_uncompressed_size for group in range(rows // 2)
-    )
-
-
 @settings(max_examples=15)
 @given(limit=st.none() | st.integers(1, 40))
 def test_the_rows_to_scan_are_those_that_the_scan_scans(shards, tmp_path_factory, limit):
@@ -43,16 +36,18 @@ def test_the_rows_to_scan_are_those_that_the_scan_scans(shards, tmp_path_factory
     assert found.row_groups == len(with_rows)
 
 
-def test_only_the_text_of_the_rows_to_scan_is_priced(shards):
-    def found(limit):
-        config = dataclasses.replace(PATTERNS, limit=limit)
-        return estimate(plan_scan([str(shards)], config), workers=1, price=1.0).text_bytes
-
-    whole = text_bytes(shards / "a.parquet", 6)
-    assert found(None) == whole + text_bytes(shards / "b.parquet", 30)
-    assert found(5) == whole
-    assert found(9) == whole + text_bytes(shards / "b.parquet", 4)
-    assert found(8) < found(9)
+@pytest.mark.parametrize("languages", [(), ("py",), ("none",)])
+@pytest.mark.parametrize("limit", [None, 5, 8])
+def test_only_the_text_of_the_rows_to_scan_is_priced(tmp_path, monkeypatch, limit, languages):
+    monkeypatch.setattr(export.estimate, "_SAMPLES", 100)
+    rows = table_of(TEXTS * 4)
+    rows = rows.append_column("lang", pa.array(["py", "c"] * (len(rows) // 2)))
+    write(tmp_path / "in.parquet", rows)
+    config = dataclasses.replace(PATTERNS, limit=limit, languages=languages)
+    found = estimate(plan_scan([str(tmp_path / "in.parquet")], config), workers=1, price=1.0)
+    account = run([tmp_path / "in.parquet"], tmp_path / "out", config)
+    assert found.text_bytes == account.tally.text_bytes
+    assert (found.cost > 0) == (found.text_bytes > 0)
 
 
 def test_a_text_that_the_footer_counts_once_is_counted_as_often_as_it_is_there(tmp_path):
@@ -67,7 +62,11 @@ def test_a_column_with_a_dot_in_its_name_is_counted(tmp_path):
     write(tmp_path / "in.parquet", pa.table({"a": TEXTS, "a.b": TEXTS}))
     config = dataclasses.replace(PATTERNS, columns=ColumnNames(text="a.b"))
     plan = plan_scan([str(tmp_path / "in.parquet")], config)
-    assert plan.text_bytes == text_bytes(tmp_path / "in.parquet", 6)
+    groups = parquet.read_metadata(tmp_path / "in.parquet")
+    assert plan.text_bytes == sum(
+        groups.row_group(group).column(1).total_uncompressed_size
+        for group in range(groups.num_row_groups)
+    )
 
 
 def test_a_sample_ends_where_the_rows_to_scan_end(shards):

@@ -344,6 +344,18 @@ def test_a_limit_scans_the_first_rows_over_all_shards(shards, tmp_path):
     assert list(content(tmp_path / "short")) == ["a.parquet"]
 
 
+@pytest.mark.parametrize("rows", [1, 4, 20])
+def test_a_limit_counts_rows_of_all_languages_however_they_are_grouped(tmp_path, rows):
+    table = table_of(TEXTS * 4).append_column("lang", pa.array((["c"] * 4 + ["py"]) * 4))
+    write(tmp_path / "in" / "0.parquet", table.slice(0, 0))
+    write(tmp_path / "in" / "1.parquet", table, rows=rows)
+    config = dataclasses.replace(PATTERNS, limit=10, languages=("py",))
+    account = run([tmp_path / "in"], tmp_path / "out", config)
+    assert account.shards == 2
+    assert account.tally.scanned == 2
+    assert account.tally.not_scanned == {"language not selected": 16, "beyond --limit": 2}
+
+
 def test_redacting_from_spans_gives_what_redacting_at_once_gives_but_for_the_scores(
     shards, tmp_path
 ):
@@ -900,6 +912,8 @@ def test_an_output_inside_an_input_and_an_input_inside_an_output_are_refused(sha
     for output in (shards / "out", shards, tmp_path):
         with pytest.raises(ConfigError, match=r"lies in|is the input|not empty"):
             run([shards], output)
+    with pytest.raises(ConfigError, match="lies in"):
+        run([shards.as_uri()], shards / "out")
 
 
 def test_two_inputs_with_one_place_in_the_output_are_refused(shards, tmp_path):
