@@ -211,12 +211,15 @@ def _check_annotation(config: ScanConfig) -> None:
 
     Shards that lie in no scan's directory, which others have put together, do not say.
     """
-    folder = Path(config.from_spans).absolute()
+    address = config.from_spans.removeprefix("file://")
+    if "://" in address:
+        return
+    folder = Path(address).absolute()
     scans = [path for path in (folder, *folder.parents) if is_scan(path)]
     made = read_run(scans[0]).get("config") if scans else None
     if not isinstance(made, dict):
         return
-    if made["mode"] != "annotate":
+    if made.get("mode") != "annotate":
         raise ConfigError(
             f"{config.from_spans}: holds redacted texts, which its spans are none of; expected the "
             "output of starencoder scan --mode annotate"

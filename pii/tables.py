@@ -101,8 +101,9 @@ _NAME = rf" ?(?:{_IN_QUOTES}|{_WORD})"
 _NAME_AT_TAB = rf"(?:{_IN_QUOTES}|{_WORDS})"
 _HEADER = re.compile(
     rf"[ \t]{{0,80}}+\ufeff?(?P<columns>"
-    rf"{_NAME}(?P<separator>[,;|]){_NAME}(?:(?P=separator){_NAME}){{0,200}}+|"
-    rf"{_NAME_AT_TAB}(?:\t{_NAME_AT_TAB}){{1,200}}+)(?:\r?\n|\r)"
+    # The first may be a number that has no name.
+    rf"(?:{_NAME})?(?P<separator>[,;|]){_NAME}(?:(?P=separator){_NAME}){{0,200}}+|"
+    rf"{_NAME_AT_TAB}(?:\t{_NAME_AT_TAB}){{1,200}}+) {{0,4}}+(?:\r?\n|\r)"
 )
 _LINE_END = r"\r?\n|\r|\Z"
 
@@ -128,12 +129,12 @@ def _separated(text: str, start: int) -> Table | None:
     columns = [cell.strip(" \"'`") for cell in header["columns"].split(separator)]
     if len({column.lower() for column in columns}) < len(columns):
         return None
-    above = text.rfind("\n", max(0, start - _LONGEST_HEADER), max(0, start - 1)) + 1
-    if text.count(separator, above, start) == len(columns) - 1:
+    above = text[max(0, start - _LONGEST_HEADER) : start].splitlines()
+    if above and above[-1].count(separator) == len(columns) - 1:
         return None  # a row among others
     rows: list[Row] = []
     end = header.end()
-    while end < len(text) and (read := _separated_row(text, end, separator, len(columns))):
+    while read := _separated_row(text, end, separator, len(columns)):
         row, end = read
         rows.append(row)
     return Table(columns, rows, end) if rows else None
@@ -248,7 +249,7 @@ _SQL_CELL = re.compile(
     r"\\'(?P<inner>[^'\\]*+)\\'|\"(?P<double>(?:[^\"\\]|\\.|\"\")*+)\"|"
     # A number, a name, a placeholder or a call
     r"(?=[^\s,)])[^'\"(),]{0,200}+"
-    r"(?:\((?:[^()'\"]|'(?:[^'\\]|\\.|'')*+'|\([^()]{0,200}+\)){0,400}+\))?[^'\"(),]{0,60}+)"
+    r"(?:\((?:[^()'\"]|'(?:[^'\\]|\\.|''){0,200}+'|\([^()]{0,200}+\)){0,400}+\))?[^'\"(),]{0,60}+)"
     r"(?:::[\w ]{1,40}+)?\s*+(?P<after>[,)])",
     re.DOTALL | re.IGNORECASE,
 )

@@ -401,11 +401,19 @@ def test_spans_of_another_column_are_refused(tmp_path, part):
     assert not (tmp_path / "out").exists()
 
 
-def test_spans_of_a_scan_that_redacted_are_refused(shards, tmp_path):
-    run([shards], tmp_path / "redacted")
-    later = dataclasses.replace(PATTERNS, from_spans=str(tmp_path / "redacted"))
-    with pytest.raises(ConfigError, match="holds redacted texts"):
-        run([tmp_path / "redacted"], tmp_path / "out", later)
+def test_spans_of_a_scan_that_redacted_are_refused_wherever_one_stands(
+    shards, tmp_path, monkeypatch
+):
+    redacted = tmp_path / "redacted"
+    run([shards], redacted)
+    run([shards], tmp_path / "spans", ANNOTATE)
+    monkeypatch.chdir(redacted)
+    for address in (str(redacted), redacted.as_uri()):
+        later = dataclasses.replace(PATTERNS, from_spans=address)
+        with pytest.raises(ConfigError, match="holds redacted texts"):
+            run([redacted], tmp_path / "out", later)
+    later = dataclasses.replace(PATTERNS, from_spans=(tmp_path / "spans").as_uri())
+    assert run([shards], tmp_path / "out", later).shards == 2
 
 
 def test_a_folder_without_spans_is_refused(shards, tmp_path):

@@ -168,6 +168,9 @@ FORMS = {
     "csv": "id,username,password\n7,{user},{password}\n",
     "indented": "    id, username, password\n    7, {user}, {password}\n",
     "byte order mark": "\ufeffusername;password\r\n{user};{password}\r\n",
+    "index": ",username,password\n0,{user},{password}\n",
+    "space": "username,password \n{user},{password}\n",
+    "title": "Users, as of May, and more\nusername,password\n{user},{password}\n",
     "tabs": "Id\tUserName\tInitial password\n7\t{user}\t{password}",
     "insert": "INSERT INTO users (id, username, password) VALUES (7, '{user}', '{password}');",
     "several": "REPLACE INTO u (username, password) VALUES (NULL, ?), ('{user}', '{password}')",
@@ -277,6 +280,18 @@ def test_two_tables_of_one_text_have_columns_of_their_own():
 )
 def test_code_statements_and_prose_are_no_table(text):
     assert found(text) == found(text, "USERNAME") == []
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "insert into t (password, x) values (f(\\'abc ",
+        "a,password\r\r\r",
+        "," * 1100 + "\na,password\n",
+    ],
+)
+def test_a_megabyte_of_beginnings_of_tables_takes_no_minutes(part):
+    assert found(part * (1_000_000 // len(part))) == []
 
 
 def test_a_pattern_wins_over_what_the_model_takes_a_cell_for():
