@@ -101,8 +101,8 @@ _NAME = rf" ?(?:{_IN_QUOTES}|{_WORD})"
 _NAME_AT_TAB = rf"(?:{_IN_QUOTES}|{_WORDS})"
 _HEADER = re.compile(
     rf"[ \t]{{0,80}}+\ufeff?(?P<columns>"
-    # The first may be a number that has no name.
-    rf"(?:{_NAME})?(?P<separator>[,;|]){_NAME}(?:(?P=separator){_NAME}){{0,200}}+|"
+    # The first may have no name: the number of a data frame's rows.
+    rf"(?:{_NAME}|(?=[,;]))(?P<separator>[,;|]){_NAME}(?:(?P=separator){_NAME}){{0,200}}+|"
     rf"{_NAME_AT_TAB}(?:\t{_NAME_AT_TAB}){{1,200}}+) {{0,4}}+(?:\r?\n|\r)"
 )
 _LINE_END = r"\r?\n|\r|\Z"

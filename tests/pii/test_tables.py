@@ -270,6 +270,7 @@ def test_two_tables_of_one_text_have_columns_of_their_own():
         "a paste into users (a, password) values ('x', 'x7y8z9')\n",
         "password,password\na,x7y8z9\n",
         "a | password\nb | x7y8z9\n",
+        "| password\n| x7y8z9\n",
         "int x = a |\n  password;\n---\nb | x7y8z9;\n",
         "-- insert into the table (a, password) values\n('x', 'x7y8z9')\n",
         "we insert into users (a, password) the values ('x', 'x7y8z9')\n",
