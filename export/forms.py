@@ -57,15 +57,12 @@ def apply_form(text: str, form: Form, spans: Sequence[Span], operator: Operator)
     numbers = _numbers_in_keys(redaction) if form.is_json and redaction.replacements else {}
     if not numbers:
         return redaction
-    return redact(
-        text,
-        spans,
-        lambda value, span: (
-            f"{replacement_of(value, span)}{numbers[span.start]}"
-            if span.start in numbers
-            else replacement_of(value, span)
-        ),
-    )
+
+    def numbered(value: str, span: Span) -> str | None:
+        by = replacement_of(value, span)
+        return by if by is None else by + numbers.get(span.start, "")
+
+    return redact(text, spans, numbered)
 
 
 def _numbers_in_keys(redaction: Redaction) -> dict[int, str]:

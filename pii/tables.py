@@ -91,6 +91,33 @@ def _headers(
         yield _separated, line
 
 
+def _row(
+    form: re.Pattern[str],
+    cell: Callable[[re.Match[str]], Cell],
+    separator: str,
+    text: str,
+    at: int,
+    width: int,
+) -> tuple[Row, int] | None:
+    """The cells of a row and where it ends; None if there are not as many as columns.
+
+    Args:
+        form: A cell and, in its group `after`, the separator or the row's end.
+        cell: Makes a cell of a match.
+        separator: Between cells.
+        text: The document.
+        at: Where the row begins.
+        width: The number of columns.
+    """
+    cells: list[Cell] = []
+    while len(cells) < width and (hit := form.match(text, at)):
+        cells.append(cell(hit))
+        at = hit.end()
+        if hit["after"] != separator:
+            return (cells, at) if len(cells) == width else None
+    return None
+
+
 # --- Values with a separator ---------------------------------------------------------------------
 
 _WORD = r"[^\W\d][\w.-]{0,60}+"
@@ -134,24 +161,11 @@ def _separated(text: str, start: int) -> Table | None:
         return None  # a row among others
     rows: list[Row] = []
     end = header.end()
-    while read := _separated_row(text, end, separator, len(columns)):
+    form = _cell_form(separator)
+    while read := _row(form, _separated_cell, separator, text, end, len(columns)):
         row, end = read
         rows.append(row)
     return Table(columns, rows, end) if rows else None
-
-
-def _separated_row(text: str, at: int, separator: str, width: int) -> tuple[Row, int] | None:
-    """The cells of a row and where it ends; None if there are not as many as columns."""
-    form = _cell_form(separator)
-    cells: list[Cell] = []
-    while len(cells) < width and (hit := form.match(text, at)):
-        cells.append(_separated_cell(hit))
-        at = hit.end()
-        if hit["after"] != separator:
-            break
-    else:
-        return None
-    return (cells, at) if len(cells) == width else None
 
 
 def _separated_cell(hit: re.Match[str]) -> Cell:
@@ -264,7 +278,7 @@ def _inserted(text: str, at: int) -> Table | None:
     columns = _sql_columns(into)
     rows: list[Row] = []
     end = into.end()
-    while read := _inserted_row(text, end, len(columns)):
+    while read := _row(_SQL_CELL, _sql_cell, ",", text, end + 1, len(columns)):
         row, end = read
         rows.append(row)
         following = _NEXT_ROW.match(text, end)
@@ -272,20 +286,6 @@ def _inserted(text: str, at: int) -> Table | None:
             break
         end = following.end()
     return Table(columns, rows, end) if rows else None
-
-
-def _inserted_row(text: str, at: int, width: int) -> tuple[Row, int] | None:
-    """The cells of `(...)` and where it ends; None if there are not as many as columns."""
-    cells: list[Cell] = []
-    at += 1
-    while len(cells) < width and (hit := _SQL_CELL.match(text, at)):
-        cells.append(_sql_cell(hit))
-        at = hit.end()
-        if hit["after"] == ")":
-            break
-    else:
-        return None
-    return (cells, at) if len(cells) == width else None
 
 
 def _sql_cell(hit: re.Match[str]) -> Cell:
