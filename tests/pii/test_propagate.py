@@ -143,6 +143,12 @@ def test_a_value_inside_a_longer_one_hides_no_part_of_it():
     ]
 
 
+@pytest.mark.parametrize("values", [("ab1 cd ef", "ef gh"), ("ab1 cd", "cd ef gh")])
+def test_of_values_that_cross_the_longer_is_found(values):
+    text = "see ab1 cd ef gh now"
+    assert found(text, index_of(*values).find(text)) == [max(values, key=len)]
+
+
 def test_of_values_that_begin_or_end_alike_the_longest_is_found():
     text = "see Ann Lee Day, Lee Day, Lee"
     assert found(text, index_of("Ann Lee", "Ann Lee Day", "Lee Day").find(text)) == [
